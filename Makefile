@@ -1,0 +1,73 @@
+# Two commands matter: `make run` and `make test`. Run them as root on Debian 12 with a Swift toolchain on the PATH.
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help run stop test bench build stage packages format lint completions install uninstall clean vm-test examples-test
+
+# One configuration serves run and test, so that a new clone builds once.
+SWIFT_FLAGS := -c release -Xswiftc -enable-testing
+STAGE := $(CURDIR)/.build/stage
+PREFIX ?= /usr/local
+
+BUILD_PACKAGES := pkg-config libssl-dev libnghttp2-dev libltdl-dev libnl-3-dev libnl-route-3-dev libseccomp-dev libnftables-dev \
+	libcurl4-openssl-dev libarchive-dev
+RUN_PACKAGES := runc crun conmon nftables iproute2 tini docker-registry mmdebstrap busybox-static python3 curl ca-certificates procps openssl xz-utils
+
+help:
+	@echo "make run      build, start an engine and a service of five, show it; make stop ends it"
+	@echo "make test     run all tests"
+	@echo "make bench    measure beside Docker"
+	@echo "make install  install into PREFIX ($(PREFIX))"
+	@echo "make format | lint | completions | clean"
+
+packages:
+	@contrib/packages.sh $(BUILD_PACKAGES) $(RUN_PACKAGES)
+
+build: packages
+	swift build $(SWIFT_FLAGS)
+
+stage: build
+	@contrib/stage.sh .build/release $(STAGE)
+
+run: stage
+	@contrib/demo/run.sh $(STAGE)
+
+stop:
+	@contrib/demo/stop.sh $(STAGE)
+
+# The docker CLI of Debian is one of the clients that the tests use.
+test: packages
+	@contrib/packages.sh docker.io
+	swift build $(SWIFT_FLAGS) --build-tests
+	@contrib/stage.sh .build/release $(STAGE)
+	contrib/test.sh $(STAGE) $(SWIFT_FLAGS)
+
+examples-test: stage
+	contrib/examples/test.sh $(STAGE)
+
+vm-test: stage
+	Tests/VM/runtime.sh
+
+bench: stage
+	@contrib/packages.sh docker.io
+	python3 contrib/bench/bench.py --stage $(STAGE)
+
+completions: stage
+	@for shell in bash zsh fish; do $(STAGE)/bin/apus --generate-completion-script $$shell > contrib/completions/apus.$$shell; done
+
+install: stage
+	contrib/install.sh $(STAGE) $(DESTDIR)$(PREFIX)
+
+uninstall:
+	contrib/install.sh --remove $(DESTDIR)$(PREFIX)
+
+SOURCES = $(shell git ls-files '*.swift')
+
+format:
+	swift format --in-place --parallel --configuration .swift-format $(SOURCES)
+
+lint:
+	swift format lint --strict --parallel --configuration .swift-format $(SOURCES)
+
+clean:
+	rm -rf .build

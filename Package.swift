@@ -1,0 +1,121 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let pluginAPI: Target.Dependency = .product(name: "PluginAPI", package: "PluginAPI")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+
+/// A C library of the system, found by pkg-config, from the Debian package that is named.
+func system(_ name: String, pkgConfig: String, apt: String) -> Target {
+    .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
+}
+
+func module(_ name: String, in folder: String, path: String? = nil, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies + [pluginAPI], path: "\(folder)/\(path ?? name)", swiftSettings: swiftSettings)
+}
+
+/// A default plugin is two targets: what it does, which tests import, and its entry point, a C symbol that every plugin has
+/// and that can therefore stand only once in a test program.
+func plugin(_ name: String, _ dependencies: [Target.Dependency] = []) -> [Target] {
+    [
+        .target(name: name, dependencies: dependencies + [pluginAPI], path: "Plugins/\(name)/Sources", swiftSettings: swiftSettings),
+        .target(
+            name: "\(name)Entry", dependencies: [.target(name: name), pluginAPI], path: "Plugins/\(name)/Entry", swiftSettings: swiftSettings,
+            // A missing C function must fail when the plugin is loaded, not when it is first called.
+            linkerSettings: [.unsafeFlags(["-Xlinker", "-z", "-Xlinker", "now", "-Xlinker", "-rpath=$ORIGIN/.."])]),
+    ]
+}
+
+func executable(_ name: String, path: String? = nil, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: name, dependencies: dependencies + [pluginAPI], path: path ?? "Sources/\(name)", swiftSettings: swiftSettings,
+        linkerSettings: [.unsafeFlags(["-Xlinker", "-rpath=$ORIGIN/../lib/apus", "-Xlinker", "-rpath=$ORIGIN/../../lib/apus"])])
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies + [pluginAPI], path: "Tests/\(name)",
+        resources: resources, swiftSettings: swiftSettings)
+}
+
+let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "NetworkBridge", "BalancerNFTables", "RuntimeOCI"]
+
+let package = Package(
+    name: "apus",
+    products: [
+        .executable(name: "apusd", targets: ["apusd"]),
+        .executable(name: "apus", targets: ["apus"]),
+        .executable(name: "apus-unpack", targets: ["apus-unpack"]),
+    ] + defaultPlugins.map { .library(name: $0, type: .dynamic, targets: ["\($0)Entry"]) },
+    dependencies: [
+        .package(path: "Sources/PluginAPI"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    ],
+    targets: [
+        system("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
+        system("CNGHTTP2", pkgConfig: "libnghttp2", apt: "libnghttp2-dev"),
+        .systemLibrary(name: "CLTDL", path: "Sources/CLTDL", providers: [.apt(["libltdl-dev"])]),
+        system("CNetlink", pkgConfig: "libnl-route-3.0", apt: "libnl-route-3-dev"),
+        system("CSeccomp", pkgConfig: "libseccomp", apt: "libseccomp-dev"),
+        system("CNFTables", pkgConfig: "libnftables", apt: "libnftables-dev"),
+        system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
+        system("CArchive", pkgConfig: "libarchive", apt: "libarchive-dev"),
+        .target(name: "CLinux", path: "Sources/CLinux"),
+
+        module("Coding", in: "Sources/Support"),
+        module("Events", in: "Sources/Support"),
+        module("Files", in: "Sources/Support", ["CLinux"]),
+        module("Processes", in: "Sources/Support", ["CLinux"]),
+        module("Namespaces", in: "Sources/Support", ["CLinux"]),
+        module("OpenSSL", in: "Sources/Support", ["COpenSSL"]),
+        module("HTTPClient", in: "Sources/Support", ["CCurl"]),
+        module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
+        module("NFTables", in: "Sources/Support", ["CNFTables"]),
+
+        module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
+        module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
+        module("Security", in: "Sources/Core", ["Store", "OpenSSL", "Files", logging]),
+        module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
+        module("Allocation", in: "Sources/Core", ["Store", logging]),
+        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
+        // The system has a module called Dispatch already.
+        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", logging]),
+        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
+        module("Engine", in: "Sources", [
+            "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes", logging,
+            .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            .product(name: "NIOHTTP1", package: "swift-nio"),
+        ]),
+        executable("apusd", ["Engine", "Processes", "CLinux", argumentParser, logging]),
+        module("CommandLine", in: "Sources", ["HTTPClient", "Coding", argumentParser]),
+        executable("apus", ["CommandLine"]),
+        executable("apus-unpack", path: "Plugins/RuntimeOCI/Unpack", ["CArchive", "CSeccomp", "CLinux", "OpenSSL"]),
+    ]
+        + plugin("SchedulerSpread") + plugin("SchedulerBinpack")
+        + plugin("CAInternal", ["OpenSSL"])
+        + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
+        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
+        + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
+        + [
+            tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
+            tests("RaftTests", ["Raft", "Files"]),
+            tests("SecurityTests", ["Security", "CAInternal", "OpenSSL", "Files"]),
+            tests("StoreTests", ["Store", "Raft", "Coding"]),
+            tests("PluginHostTests", ["PluginHost", "Files"]),
+            tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
+            tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
+            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
+            tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
+            tests("CommandLineTests", ["CommandLine", "Coding"]),
+        ],
+    swiftLanguageModes: [.v6]
+)

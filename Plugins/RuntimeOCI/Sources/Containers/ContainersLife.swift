@@ -1,0 +1,188 @@
+import Coding
+import Files
+import Glibc
+import PluginAPI
+
+extension Containers {
+    // MARK: - Start
+
+    func start(_ id: ID) async throws(ApusError) -> ContainerState {
+        let layers = try await rootLayers(try table.record(id))
+        return try await workers.run(key: id.text) { () throws(ApusError) in try self.startBlocking(id, layers: layers) }
+    }
+
+    private func startBlocking(_ id: ID, layers: [String]) throws(ApusError) -> ContainerState {
+        var record = try table.record(id)
+        guard record.container.state.phase != .running else { throw ApusError(.conflict, "container \(id.short) runs already") }
+        do throws(ApusError) {
+            try clean(record)
+            let launched = try launch(&record, layers: layers)
+            record.container.state = ContainerState()
+            record.container.state.phase = .running
+            record.container.state.processID = Int64(launched.process.number)
+            record.processStart = launched.process.start
+            record.monitorID = Int64(launched.monitor.number)
+            record.monitorStart = launched.monitor.start
+            record.boot = ProcessIdentity.boot
+            watch(record)
+            try conmon.release(id.text, process: launched.process)
+        } catch {
+            abandon(record)
+            record.container.state.phase = record.container.state.phase == .running ? .created : record.container.state.phase
+            record.container.state.processID = 0
+            record.container.state.error = error.message
+            if record.container.state.exitCode == 0 { record.container.state.exitCode = 128 }
+            table.update(record)
+            keep(record)
+            throw error
+        }
+        record.container.state.startedAt = .now()
+        table.update(record)
+        keep(record)
+        events.publish(.started, id, record.container.state)
+        return record.container.state
+    }
+
+    private func launch(_ record: inout ContainerRecord, layers: [String]) throws(ApusError) -> Conmon.Launched {
+        let configuration = record.configuration
+        let home = layout.home(configuration.id.text)
+        let bundle = layout.bundle(configuration.id.text)
+        try Files.makeDirectory(bundle.root, permissions: 0o755)
+        try Overlay.mount(layers: layers, home: home, at: bundle.root)
+        let user = try ProcessUser.resolve(configuration.user, groups: configuration.groups, root: bundle.root)
+        var files = ["/etc/hostname": home.hostname]
+        if !configuration.hostsFile.isEmpty { files["/etc/hosts"] = home.hosts }
+        if !configuration.resolverFile.isEmpty { files["/etc/resolv.conf"] = home.resolver }
+        let specification = try specification(
+            configuration, user: user, mounts: try MountSources(volumes: volumes).resolve(configuration.mounts), files: files)
+        try Files.writeAtomically(try specification.json().bytes(), to: bundle.specification, sync: false)
+        switch try conmon.launch(configuration) {
+        case .created(let launched): return launched
+        case .refused(let failure):
+            record.container.state.exitCode = failure.exitCode
+            throw failure.error
+        }
+    }
+
+    /// Begins to watch a running container.
+    func watch(_ record: ContainerRecord) {
+        let home = layout.home(record.id.text)
+        let bundle = layout.bundle(record.id.text)
+        var rotation: LogRotation?
+        if LogOptions.isKept(record.configuration.log), let options = try? LogOptions(record.configuration.log), let size = options.maximumSize {
+            rotation = LogRotation(path: home.log, control: bundle.control, maximumSize: size, maximumFiles: options.maximumFiles)
+        }
+        monitor.watch(record.id.text, bundle: bundle, monitor: record.monitor, rotation: rotation)
+    }
+
+    /// Takes away a container that was created but must not run.
+    func abandon(_ record: ContainerRecord) {
+        let bundle = layout.bundle(record.id.text)
+        if let text = try? Files.readText(bundle.processID), let process = Int32(text), let identity = ProcessIdentity(running: process),
+            cgroups.processes(cgroup(record.configuration)).contains(process)
+        {
+            _ = identity.signal(SIGKILL)
+        }
+        cgroups.killAll(cgroup(record.configuration))
+        if let text = try? Files.readText(bundle.monitorID), let monitor = Int32(text), let identity = ProcessIdentity(running: monitor),
+            Self.isMonitor(monitor, of: record.id)
+        {
+            if !identity.waitForEnd(milliseconds: 2000) { _ = identity.signal(SIGKILL) }
+        }
+        do throws(ApusError) { try clean(record) } catch { log(.warning, "container \(record.id.short): \(error.message)") }
+        unlink(layout.home(record.id.text).exit)
+    }
+
+    private static func isMonitor(_ process: Int32, of id: ID) -> Bool {
+        ((try? Files.readText("/proc/\(process)/cmdline")) ?? "").split(separator: "\0").contains(Substring(id.text))
+    }
+
+    /// Writes the record; a failure is told but stops nothing: the container runs.
+    func keep(_ record: ContainerRecord) {
+        do throws(ApusError) { try record.write(layout.home(record.id.text).record) } catch {
+            log(.error, "container \(record.id.short): its state was not saved: \(error.message)")
+        }
+    }
+
+    // MARK: - Signals
+
+    func signal(_ id: ID, _ signal: Int32) throws(ApusError) {
+        guard (1...64).contains(signal) else { throw ApusError(.invalidArgument, "Invalid signal: \(signal)") }
+        let record = try table.record(id)
+        guard let process = record.process, process.signal(signal) else {
+            throw ApusError(.conflict, "cannot kill container: \(id): container \(id) is not running")
+        }
+    }
+
+    func stop(_ request: StopRequest) async throws(ApusError) -> ContainerState {
+        let record = try table.record(request.id)
+        guard record.container.state.phase == .running else { return record.container.state }
+        let configured = try Signals.parse(record.configuration.stopSignal)
+        let grace = request.gracePeriod ?? record.configuration.stopGracePeriod ?? .seconds(10)
+        try? signal(request.id, request.signal ?? configured)
+        if let state = try await table.waitForEnd(request.id, limit: grace) { return state }
+        try? signal(request.id, SIGKILL)
+        if let state = try await table.waitForEnd(request.id, limit: .seconds(30)) { return state }
+        throw ApusError(.timedOut, "container \(request.id.short) did not end within 30 seconds of SIGKILL")
+    }
+
+    // MARK: - Ends
+
+    /// From the monitor: the container with this id has perhaps ended.
+    func noticeEnd(_ id: String) {
+        workers.submit(key: id) { self.endBlocking(ID(id)) }
+    }
+
+    func noticeOutOfMemory(_ id: String) {
+        workers.submit(key: id) {
+            guard var record = try? self.table.record(ID(id)), record.container.state.phase == .running, !record.container.state.outOfMemory else {
+                return
+            }
+            record.container.state.outOfMemory = true
+            self.table.update(record)
+            self.keep(record)
+            self.events.publish(.outOfMemory, record.id, record.container.state)
+        }
+    }
+
+    func endBlocking(_ id: ID) {
+        guard var record = try? table.record(id), record.container.state.phase == .running else {
+            unlink(layout.bundle(id.text).exitFile)
+            return
+        }
+        let home = layout.home(id.text)
+        var status = stat()
+        if stat(home.exit, &status) == 0, let code = (try? Files.readText(home.exit)).flatMap({ Int64($0) }) {
+            record.container.state.exitCode = code
+            record.container.state.finishedAt = Timestamp(nanoseconds: Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec))
+        } else {
+            // Nobody wrote an exit code: conmon was killed, or the machine was restarted.
+            if let process = record.process, process.isRunning {
+                _ = process.signal(SIGKILL)
+                _ = process.waitForEnd(milliseconds: 10_000)
+                record.container.state.exitCode = 137
+                record.container.state.error = "conmon, which watched over the container, ended before it"
+            } else {
+                record.container.state.exitCode = 255
+                record.container.state.error = "the container ended and nobody learnt how, perhaps by a restart of the machine"
+            }
+            record.container.state.finishedAt = .now()
+        }
+        let wasKilled = Files.exists(home.outOfMemory) || cgroups.outOfMemoryKills(cgroup(record.configuration)) > 0
+        if wasKilled, !record.container.state.outOfMemory {
+            record.container.state.outOfMemory = true
+            events.publish(.outOfMemory, id, record.container.state)
+        }
+        // It has written the exit code and is about to end.
+        if let monitor = record.monitor { _ = monitor.waitForEnd(milliseconds: 2000) }
+        do throws(ApusError) { try clean(record) } catch { log(.warning, "container \(id.short): \(error.message)") }
+        record.container.state.phase = .exited
+        record.container.state.processID = 0
+        record.monitorID = 0
+        keep(record)
+        unlink(home.exit)
+        unlink(home.outOfMemory)
+        table.end(record)
+        events.publish(.ended, id, record.container.state)
+    }
+}

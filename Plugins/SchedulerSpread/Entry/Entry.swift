@@ -1,0 +1,8 @@
+import PluginAPI
+import SchedulerSpread
+
+/// The C entry point of the plugin.
+@c(apus_plugin_entry)
+public func entry(_ identity: UnsafeRawPointer) -> UnsafeMutableRawPointer? {
+    PluginFactory.entry(identity) { _ in SpreadScheduler() }
+}

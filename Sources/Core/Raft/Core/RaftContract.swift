@@ -1,0 +1,110 @@
+/// What happens to a core.
+public enum RaftInput: Sendable, Hashable {
+    /// A tick of the clock has passed (100 ms).
+    case tick
+    /// A message arrived, perhaps late, twice, or out of order.
+    case received(RaftMessage)
+    /// A command for the log. `id` comes back in the output.
+    case propose(id: UInt64, payload: [UInt8])
+    /// Everything up to here, of an earlier output's `persist`, is durable.
+    case persisted(LogPosition)
+    /// The state machine has applied everything up to here.
+    case applied(UInt64)
+    /// Asks from which index on a read is linearizable. `id` comes back in the output.
+    case readIndex(id: UInt64)
+    case changeMembers(id: UInt64, MembershipChange)
+    case transferLeadership(to: MemberID)
+    /// The shell has a durable snapshot; the log before it may go.
+    case snapshotTaken(SnapshotMetadata)
+    /// The transport lost the way to a member, or failed to bring it a snapshot.
+    case unreachable(MemberID)
+    /// The transport brought a member the snapshot that was sent last.
+    case snapshotDelivered(MemberID)
+    /// Campaign now: a group of one need not wait.
+    case campaign
+}
+
+/// What the shell must do, in this order: persist, then send, then apply. Reads and the rest may be answered at any time.
+public struct RaftOutput: Sendable, Hashable {
+    /// To be made durable, together, before anything below is done. `nil` when there is nothing.
+    public var persist: RaftPersist?
+    /// To be sent after that; each may be lost.
+    public var send: [RaftMessage] = []
+    /// Committed entries, in order and each once, after those of earlier outputs.
+    public var apply: [LogEntry] = []
+    /// A snapshot of a leader that replaces the whole state; it comes before `apply`. Its bytes came with the message.
+    public var restore: SnapshotMetadata?
+    /// Reads that may be answered once the state machine has applied the index.
+    public var reads: [ReadReady] = []
+    /// Proposals and membership changes that are in the log now, at a place where they may yet be overwritten by another leader.
+    public var accepted: [Accepted] = []
+    /// Proposals, membership changes and reads that will not happen.
+    public var rejected: [Rejected] = []
+    /// Set when role, term or leader are new.
+    public var roleChange: RoleChange?
+    /// A member needs a snapshot newer than the last one: take one, and say `snapshotTaken`.
+    public var wantsSnapshot = false
+
+    public init() {}
+
+    public struct ReadReady: Sendable, Hashable {
+        public var id: UInt64
+        public var index: UInt64
+    }
+
+    public struct Accepted: Sendable, Hashable {
+        public var id: UInt64
+        public var position: LogPosition
+    }
+
+    public struct Rejected: Sendable, Hashable {
+        public var id: UInt64
+        public var reason: Reason
+        /// Where to try instead, if known.
+        public var leader: MemberID?
+    }
+
+    /// Why something was rejected.
+    public enum Reason: Sendable, Hashable {
+        case notLeader
+        case tooLarge
+        /// Too much is waiting to be committed.
+        case busy
+        /// Leadership is being handed over.
+        case transferring
+        /// Another change of the membership is on its way, or the term has not begun yet.
+        case changePending
+        /// The change makes no sense: an unknown member, a learner that lags, the last voter.
+        case badChange
+    }
+
+    public struct RoleChange: Sendable, Hashable {
+        public var role: RaftRole
+        public var term: UInt64
+        public var leader: MemberID?
+
+        public init(role: RaftRole, term: UInt64, leader: MemberID?) {
+            self.role = role
+            self.term = term
+            self.leader = leader
+        }
+    }
+}
+
+/// What must be durable before an output's messages leave.
+public struct RaftPersist: Sendable, Hashable {
+    /// `nil` when it has not changed.
+    public var hardState: HardState?
+    /// A snapshot that replaces the whole log; it comes before `entries`.
+    public var snapshot: SnapshotMetadata?
+    /// In order; an index that is in the log already replaces it and all that follow.
+    public var entries: [LogEntry] = []
+
+    public init() {}
+
+    /// What to report as `persisted`; `nil` when the log has not changed.
+    public var position: LogPosition? {
+        if let last = entries.last { return LogPosition(index: last.index, term: last.term) }
+        return snapshot?.position
+    }
+}

@@ -1,0 +1,46 @@
+public import PluginAPI
+
+/// The way back from a damaged log, for a person who accepts the loss.
+public enum RaftRecovery {
+    /// Keeps everything up to entry `index`, and moves the log as it was to `<directory>/damaged-<name>/`. The engine must not run.
+    /// - Parameter name: Tells one recovery from another, such as the time.
+    /// - Returns: The last entry that is kept.
+    /// - Throws: `invalidArgument` when entries up to `index` are not all readable, or are in the snapshot; then nothing was changed.
+    @discardableResult
+    public static func discard(
+        after index: UInt64, directory: String, name: String, files: any StorageFiles = SystemStorageFiles()
+    ) throws(ApusError) -> UInt64 {
+        let logDirectory = RaftStorage.logDirectory(directory)
+        let recovered = RaftStorage.recoveredDirectory(directory)
+        let dataKey = try DataKey.load(directory: "\(directory)/keys", mayCreate: false, files: files)
+        let snapshots = SnapshotFiles(directory: "\(directory)/snapshots", dataKey: dataKey, files: files)
+        let snapshot = try snapshots.readNewest { _, _ in }
+        let base = snapshot?.position ?? LogPosition()
+        let contents = try WriteAheadLog.read(directory: logDirectory, dataKey: dataKey, base: base, files: files)
+        let last = contents.replay.last.index
+        guard index <= last else { throw ApusError(.invalidArgument, "only entries up to \(last) can be read: discard after \(last) or earlier") }
+        guard index >= base.index else {
+            throw ApusError(.invalidArgument, "the snapshot holds entries up to \(base.index): discard after \(base.index) or later")
+        }
+        guard snapshot != nil || contents.replay.bootstrap != nil else {
+            throw ApusError(.invalidArgument, "nothing of the log can be read: restore \(logDirectory) from a copy, or begin anew")
+        }
+        let kept = contents.replay.entries.filter { $0.index <= index }
+        for old in try files.list(recovered) { try files.remove("\(recovered)/\(old)") }
+        try files.makeDirectory(recovered)
+        let start = LogPosition(index: base.index, term: base.term)
+        let log = try WriteAheadLog(
+            directory: recovered, dataKey: dataKey, segmentSize: .max, files: files, segments: [], hardState: contents.replay.hardState, last: start,
+            bootstrap: contents.replay.bootstrap)
+        try log.append(kept.map { .entry($0) })
+        try log.close()
+        let damaged = "\(directory)/damaged-\(name)"
+        guard !files.exists(damaged) else { throw ApusError(.conflict, "\(damaged) exists already") }
+        try files.makeDirectory(damaged)
+        try files.rename(logDirectory, to: "\(damaged)/wal")
+        try files.rename(recovered, to: logDirectory)
+        try files.synchronizeDirectory(damaged)
+        try files.synchronizeDirectory(directory)
+        return kept.last?.index ?? base.index
+    }
+}

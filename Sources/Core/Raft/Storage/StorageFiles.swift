@@ -1,0 +1,146 @@
+import Glibc
+public import PluginAPI
+
+/// The few operations on files that the log and the snapshots need: a seam, so that tests can make a disk fail.
+public protocol StorageFiles: Sendable {
+    /// Makes a file (0600) that must not exist, open for appending.
+    func create(_ path: String) throws(ApusError) -> any StorageFile
+    func read(_ path: String) throws(ApusError) -> [UInt8]
+    func exists(_ path: String) -> Bool
+    /// Names, sorted; empty when the folder does not exist.
+    func list(_ directory: String) throws(ApusError) -> [String]
+    /// With parents, 0700.
+    func makeDirectory(_ path: String) throws(ApusError)
+    func rename(_ from: String, to: String) throws(ApusError)
+    /// Does nothing when there is no such file.
+    func remove(_ path: String) throws(ApusError)
+    /// Cuts the file to `length` bytes, durably.
+    func truncate(_ path: String, to length: Int) throws(ApusError)
+    /// Makes names in the folder durable.
+    func synchronizeDirectory(_ path: String) throws(ApusError)
+}
+
+/// A file that is written at its end. Used from one thread at a time.
+public protocol StorageFile: AnyObject, Sendable {
+    /// Writes all, or throws; then an unknown part is written.
+    func append(_ bytes: [UInt8]) throws(ApusError)
+    /// Makes everything durable. After an error nothing is known, and trying again would not find out: the kernel drops the pages.
+    func synchronize() throws(ApusError)
+    func close()
+}
+
+/// The machine's own files.
+public struct SystemStorageFiles: StorageFiles {
+    public init() {}
+
+    static func error(_ what: String, _ path: String) -> ApusError {
+        let number = errno
+        return ApusError(number == ENOENT ? .notFound : .failed, "\(path): cannot \(what): \(String(cString: strerror(number)))")
+    }
+
+    public func create(_ path: String) throws(ApusError) -> any StorageFile {
+        let descriptor = openFile(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw Self.error("create", path) }
+        return SystemStorageFile(descriptor: descriptor, path: path)
+    }
+
+    public func read(_ path: String) throws(ApusError) -> [UInt8] {
+        let descriptor = openFile(path, O_RDONLY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { throw Self.error("open", path) }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw Self.error("look at", path) }
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(Int(status.st_size))
+        var buffer = [UInt8](repeating: 0, count: 256 << 10)
+        while true {
+            let count = Glibc.read(descriptor, &buffer, buffer.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw Self.error("read", path) }
+            if count == 0 { return bytes }
+            bytes.append(contentsOf: buffer[..<count])
+        }
+    }
+
+    public func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+    public func list(_ directory: String) throws(ApusError) -> [String] {
+        guard let stream = opendir(directory) else {
+            if errno == ENOENT { return [] }
+            throw Self.error("open", directory)
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while let entry = readdir(stream) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names.sorted()
+    }
+
+    public func makeDirectory(_ path: String) throws(ApusError) {
+        guard mkdir(path, 0o700) != 0 else { return }
+        if errno == EEXIST { return }
+        if errno == ENOENT, let slash = path.lastIndex(of: "/"), slash != path.startIndex {
+            try makeDirectory(String(path[..<slash]))
+            if mkdir(path, 0o700) == 0 || errno == EEXIST { return }
+        }
+        throw Self.error("create", path)
+    }
+
+    public func rename(_ from: String, to: String) throws(ApusError) {
+        guard Glibc.rename(from, to) == 0 else { throw Self.error("rename", from) }
+    }
+
+    public func remove(_ path: String) throws(ApusError) {
+        guard unlink(path) == 0 || errno == ENOENT else { throw Self.error("remove", path) }
+    }
+
+    public func truncate(_ path: String, to length: Int) throws(ApusError) {
+        let descriptor = openFile(path, O_WRONLY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { throw Self.error("open", path) }
+        defer { close(descriptor) }
+        guard ftruncate(descriptor, off_t(length)) == 0, fsync(descriptor) == 0 else { throw Self.error("cut", path) }
+    }
+
+    public func synchronizeDirectory(_ path: String) throws(ApusError) {
+        let descriptor = openFile(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { throw Self.error("open", path) }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw Self.error("synchronize", path) }
+    }
+
+    private func openFile(_ path: String, _ flags: Int32, _ permissions: mode_t) -> Int32 {
+        while true {
+            let descriptor = open(path, flags, permissions)
+            if descriptor >= 0 || errno != EINTR { return descriptor }
+        }
+    }
+}
+
+private final class SystemStorageFile: StorageFile {
+    private let descriptor: Int32
+    private let path: String
+
+    init(descriptor: Int32, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    func append(_ bytes: [UInt8]) throws(ApusError) {
+        var offset = 0
+        while offset < bytes.count {
+            let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress.map { $0 + offset }, bytes.count - offset) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw SystemStorageFiles.error("write", path) }
+            offset += count
+        }
+    }
+
+    func synchronize() throws(ApusError) {
+        // Never tried again, not even after EINTR: the first answer is the only one that tells the truth.
+        guard fdatasync(descriptor) == 0 else { throw SystemStorageFiles.error("synchronize", path) }
+    }
+
+    func close() { Glibc.close(descriptor) }
+}

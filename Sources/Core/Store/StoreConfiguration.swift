@@ -1,0 +1,27 @@
+public import Logging
+public import PluginAPI
+public import Raft
+
+/// Where a store lives, and how much it keeps.
+public struct StoreConfiguration: Sendable {
+    /// Raft's folder, `<data root>/swarm`; an empty one begins a new group with one member.
+    public var directory: String
+    public var logger: Logger
+    /// Log entries between snapshots.
+    public var snapshotInterval: UInt64 = 10_000
+    /// Commits that a watcher may be behind; then its stream ends.
+    public var watchLimit = 4096
+    /// Commits, at least, that `watch(from:)` can go back.
+    public var historyLimit = 1024
+    /// Bytes of a segment of the log, about.
+    public var segmentSize = 16 << 20
+    /// The disk; tests make it fail.
+    public var files: any StorageFiles = SystemStorageFiles()
+    /// The clock that objects are stamped with.
+    public var now: @Sendable () -> Timestamp = { SystemClock.now }
+
+    public init(directory: String, logger: Logger = Logger(label: "store")) {
+        self.directory = directory
+        self.logger = logger
+    }
+}

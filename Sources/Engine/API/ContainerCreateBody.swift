@@ -1,0 +1,317 @@
+import Agent
+import Coding
+import PluginAPI
+
+/// Reads the body of `POST /containers/create` (Engine API `ContainerConfig`, `HostConfig`, `NetworkingConfig`).
+enum ContainerCreateBody {
+    /// - Throws: `invalidArgument` for what is wrong or unknown, `unimplemented` for what Apus does not have.
+    static func request(from json: JSONValue, name: String?) throws(ApusError) -> ContainerRequest {
+        var reader = try JSONReader(json, path: "")
+        var request = ContainerRequest(image: try reader.string("Image"), name: name.flatMap { $0.isEmpty ? nil : $0 })
+        guard !request.configuration.imageReference.isEmpty else {
+            throw ApusError(.invalidArgument, "Image is missing: the image that the container runs")
+        }
+        request.configuration.hostname = try reader.string("Hostname")
+        request.configuration.domainname = try reader.string("Domainname")
+        request.configuration.user = try reader.string("User")
+        request.configuration.terminal = try reader.bool("Tty")
+        request.configuration.environment = try environment(reader.strings("Env"))
+        request.command = try reader.commandLine("Cmd")
+        request.entrypoint = try reader.commandLine("Entrypoint")
+        request.configuration.workingDirectory = try reader.string("WorkingDir")
+        request.configuration.labels = try reader.map("Labels")
+        request.configuration.stopSignal = try reader.string("StopSignal")
+        if let seconds = try reader.optionalInteger("StopTimeout") { request.configuration.stopGracePeriod = .seconds(seconds) }
+        request.configuration.healthcheck = try reader.object("Healthcheck", Healthcheck.self)
+        request.exposedPorts = try reader.set("ExposedPorts")
+        let volumes = try reader.set("Volumes")
+        // Attaching comes later; the flags of `docker run -d` are all false, and those of `docker run` are of no effect on the container.
+        for name in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce", "ArgsEscaped", "OnBuild", "Shell", "NetworkDisabled"] { reader.ignored(name) }
+        request.configuration.openStandardInput = try reader.bool("OpenStdin")
+        try reader.unsupported("MacAddress")
+        if let host = reader.value("HostConfig") {
+            request.configuration.hostConfiguration = host.text()
+            try readHost(host, into: &request)
+        }
+        for path in volumes where !request.configuration.mounts.contains(where: { $0.target == path }) {
+            var mount = Mount()
+            mount.kind = .volume
+            mount.target = path
+            request.configuration.mounts.append(mount)
+        }
+        try readNetworks(reader.value("NetworkingConfig"), into: &request)
+        try reader.finish()
+        return request
+    }
+
+    private static func environment(_ variables: [String]) throws(ApusError) -> [String] {
+        for variable in variables where variable.hasPrefix("=") || variable.isEmpty {
+            throw ApusError(.invalidArgument, "invalid environment variable: \(variable)")
+        }
+        return variables
+    }
+
+    private static func readHost(_ json: JSONValue, into request: inout ContainerRequest) throws(ApusError) {
+        var host = try JSONReader(json, path: "HostConfig")
+        var configuration = request.configuration
+        configuration.resources = try resources(&host)
+        configuration.capabilityAdd = try host.strings("CapAdd")
+        configuration.capabilityDrop = try host.strings("CapDrop")
+        configuration.privileged = try host.bool("Privileged")
+        configuration.readOnlyRoot = try host.bool("ReadonlyRootfs")
+        configuration.groups = try host.strings("GroupAdd")
+        configuration.oomScoreAdjustment = try host.integer("OomScoreAdj")
+        configuration.shmSize = try host.integer("ShmSize")
+        configuration.sysctls = try host.map("Sysctls")
+        configuration.ulimits = try host.objects("Ulimits", Ulimit.self)
+        configuration.devices = try host.objects("Devices", DeviceMapping.self)
+        configuration.maskedPaths = try host.strings("MaskedPaths")
+        configuration.readOnlyPaths = try host.strings("ReadonlyPaths")
+        configuration.initProcess = try host.bool("Init")
+        configuration.cgroupParent = try host.string("CgroupParent")
+        configuration.removeWhenEnded = try host.bool("AutoRemove")
+        configuration.pidMode = try word("PidMode", &host, ["", "private", "host"], dropping: "private")
+        configuration.ipcMode = try word("IpcMode", &host, ["", "private", "shareable", "host"], dropping: "shareable")
+        _ = try word("CgroupnsMode", &host, ["", "private", "host"], dropping: "")
+        _ = try word("UTSMode", &host, [""], dropping: "")
+        _ = try word("UsernsMode", &host, ["", "host"], dropping: "")
+        _ = try word("Isolation", &host, ["", "default"], dropping: "")
+        if let log = host.value("LogConfig") {
+            var reader = try JSONReader(log, path: "HostConfig.LogConfig")
+            configuration.log.name = try reader.string("Type")
+            configuration.log.options = try reader.map("Config")
+            try reader.finish()
+            guard ["", "json-file", "local", "none"].contains(configuration.log.name) else {
+                throw ApusError(.unimplemented, "the log driver \"\(configuration.log.name)\" is not in this version of Apus; json-file, local and none are")
+            }
+        }
+        try readSecurity(host.strings("SecurityOpt"), into: &configuration)
+        configuration.mounts = try host.objects("Mounts", Mount.self)
+        for bind in try host.strings("Binds") { configuration.mounts.append(try BindText.parse(bind)) }
+        for (path, options) in try host.map("Tmpfs").sorted(by: { $0.key < $1.key }) { configuration.mounts.append(try BindText.tmpfs(path, options)) }
+        request.configuration = configuration
+
+        var dns = DNSConfiguration()
+        dns.nameservers = try host.strings("Dns")
+        dns.options = try host.strings("DnsOptions")
+        dns.search = try host.strings("DnsSearch")
+        if dns != DNSConfiguration() { request.dns = dns }
+        request.extraHosts = try host.strings("ExtraHosts")
+        request.publishesAllPorts = try host.bool("PublishAllPorts")
+        request.publishedPorts = try ports(host.value("PortBindings"))
+        if let policy = host.value("RestartPolicy") {
+            var reader = try JSONReader(policy, path: "HostConfig.RestartPolicy")
+            let name = try reader.string("Name")
+            guard let known = name.isEmpty ? .no : ContainerRestartPolicy.Name(rawValue: name) else {
+                throw ApusError(.invalidArgument, "invalid restart policy '\(name)'; use no, always, unless-stopped or on-failure")
+            }
+            request.restartPolicy = ContainerRestartPolicy(name: known, maximumRetryCount: Int(try reader.integer("MaximumRetryCount")))
+            guard request.restartPolicy.maximumRetryCount >= 0 else {
+                throw ApusError(.invalidArgument, "maximum retry count cannot be negative")
+            }
+            guard known == .onFailure || request.restartPolicy.maximumRetryCount == 0 else {
+                throw ApusError(.invalidArgument, "maximum retry count cannot be used with restart policy '\(known.rawValue)'")
+            }
+            try reader.finish()
+            if configuration.removeWhenEnded, known != .no { throw ApusError(.invalidArgument, "can't set 'AutoRemove' and 'RestartPolicy' both") }
+        }
+        let mode = try host.string("NetworkMode")
+        if !mode.isEmpty, mode != "default" {
+            guard !mode.hasPrefix("container:") else { throw ApusError(.unimplemented, "sharing the network of another container is not in this version of Apus") }
+            request.networks = [ContainerNetwork(target: mode)]
+        }
+        for name in [
+            "VolumesFrom", "Links", "VolumeDriver", "StorageOpt", "Cgroup", "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice",
+            "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+            "CpusetMems", "OomKillDisable", "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "KernelMemory", "KernelMemoryTCP", "ContainerIDFile", "Capabilities",
+            "Annotations",
+        ] { try host.unsupported(name) }
+        try host.unsupported("MemorySwappiness", except: [-1])
+        try host.unsupported("Runtime", except: ["runc", "crun", "oci"])
+        host.ignored("ConsoleSize")
+        try host.finish()
+    }
+
+    private static func word(_ name: String, _ reader: inout JSONReader, _ known: [String], dropping standard: String) throws(ApusError) -> String {
+        let word = try reader.string(name)
+        guard known.contains(word) else {
+            throw ApusError(.unimplemented, "HostConfig.\(name)=\(word) is not in this version of Apus; \(known.filter { !$0.isEmpty }.joined(separator: ", ")) can be used")
+        }
+        return word == standard ? "" : word
+    }
+
+    private static func resources(_ host: inout JSONReader) throws(ApusError) -> ContainerResources {
+        var resources = ContainerResources()
+        resources.memoryBytes = try host.integer("Memory")
+        resources.memoryReservationBytes = try host.integer("MemoryReservation")
+        resources.memorySwapBytes = try host.integer("MemorySwap")
+        resources.nanoCPUs = try host.integer("NanoCpus")
+        resources.cpuShares = try host.integer("CpuShares")
+        resources.cpuPeriod = try host.integer("CpuPeriod")
+        resources.cpuQuota = try host.integer("CpuQuota")
+        resources.cpuset = try host.string("CpusetCpus")
+        resources.processes = max(0, try host.integer("PidsLimit"))
+        resources.blockWeight = try host.integer("BlkioWeight")
+        guard resources.memoryBytes == 0 || resources.memoryBytes >= 6 << 20 else {
+            throw ApusError(.invalidArgument, "Minimum memory limit allowed is 6MB")
+        }
+        guard resources.nanoCPUs >= 0 else { throw ApusError(.invalidArgument, "NanoCpus cannot be negative") }
+        guard resources.nanoCPUs == 0 || resources.cpuQuota == 0 && resources.cpuPeriod == 0 else {
+            throw ApusError(.invalidArgument, "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
+        }
+        return resources
+    }
+
+    private static func readSecurity(_ options: [String], into configuration: inout ContainerConfiguration) throws(ApusError) {
+        for option in options {
+            let halves = option.split(maxSplits: 1, omittingEmptySubsequences: false) { $0 == "=" || $0 == ":" }.map(String.init)
+            switch (halves[0], halves.count == 2 ? halves[1] : "") {
+            case ("no-new-privileges", ""), ("no-new-privileges", "true"): configuration.noNewPrivileges = true
+            case ("no-new-privileges", "false"): configuration.noNewPrivileges = false
+            case ("seccomp", let profile) where !profile.isEmpty: configuration.seccompProfile = profile == "builtin" ? "" : profile
+            case ("label", "disable"), ("apparmor", "unconfined"): break
+            case ("systempaths", "unconfined"):
+                throw ApusError(.unimplemented, "--security-opt systempaths=unconfined is not in this version of Apus")
+            default: throw ApusError(.invalidArgument, "invalid --security-opt: \"\(option)\"")
+            }
+        }
+    }
+
+    /// `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
+    private static func ports(_ json: JSONValue?) throws(ApusError) -> [ContainerPort] {
+        guard let json else { return [] }
+        guard let object = json.object else { throw ApusError(.invalidArgument, "HostConfig.PortBindings is \(json.kind), not an object") }
+        var ports: [ContainerPort] = []
+        for (key, value) in object {
+            let halves = key.split(separator: "/", omittingEmptySubsequences: false)
+            guard let number = UInt16(halves[0]), number > 0, halves.count <= 2,
+                let transport = TransportProtocol(rawValue: halves.count == 2 ? String(halves[1]) : "tcp")
+            else { throw ApusError(.invalidArgument, "HostConfig.PortBindings: \"\(key)\" is not a port such as 80/tcp") }
+            let bindings = value.isNull ? [] : value.array ?? []
+            for binding in bindings.isEmpty ? [.object(JSONObject())] : bindings {
+                var reader = try JSONReader(binding, path: "HostConfig.PortBindings.\(key)")
+                var port = ContainerPort()
+                port.transport = transport
+                port.containerPort = UInt64(number)
+                port.hostAddress = try reader.string("HostIp")
+                let hostPort = try reader.string("HostPort")
+                guard hostPort.isEmpty || UInt16(hostPort) != nil else {
+                    throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key): invalid port \"\(hostPort)\"")
+                }
+                guard port.hostAddress.isEmpty || IPAddress(port.hostAddress) != nil else {
+                    throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key): invalid address \"\(port.hostAddress)\"")
+                }
+                port.hostPort = UInt64(hostPort) ?? 0
+                try reader.finish()
+                ports.append(port)
+            }
+        }
+        return ports
+    }
+
+    private static func readNetworks(_ json: JSONValue?, into request: inout ContainerRequest) throws(ApusError) {
+        guard let json else { return }
+        var reader = try JSONReader(json, path: "NetworkingConfig")
+        defer { reader.ignored("EndpointsConfig") }
+        guard let endpoints = reader.value("EndpointsConfig")?.object else { return try reader.finish() }
+        for (name, endpoint) in endpoints {
+            var settings = try JSONReader(endpoint, path: "NetworkingConfig.EndpointsConfig.\(name)")
+            var network = ContainerNetwork(target: name, aliases: try settings.strings("Aliases"))
+            if let ipam = settings.value("IPAMConfig") {
+                network.address = ipam["IPv4Address"]?.string ?? ""
+                if ipam["IPv6Address"]?.string?.isEmpty == false { throw ApusError(.unimplemented, "a fixed IPv6 address is not in this version of Apus") }
+            }
+            try settings.unsupported("Links")
+            try settings.unsupported("MacAddress")
+            try settings.unsupported("DriverOpts")
+            for key in [
+                "NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "DNSNames",
+                "GwPriority",
+            ] { settings.ignored(key) }
+            try settings.finish()
+            if let index = request.networks.firstIndex(where: { $0.target == name }) {
+                request.networks[index] = network
+            } else {
+                request.networks.append(network)
+            }
+        }
+        try reader.finish()
+    }
+}
+
+/// The short form of mounts, `source:target:options`.
+enum BindText {
+    static func parse(_ text: String) throws(ApusError) -> Mount {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        guard (1...3).contains(parts.count), !parts.contains("") else {
+            throw ApusError(.invalidArgument, "invalid volume specification: '\(text)'")
+        }
+        var mount = Mount()
+        mount.target = parts.count == 1 ? parts[0] : parts[1]
+        if parts.count > 1 { mount.source = parts[0] }
+        mount.kind = mount.source.hasPrefix("/") ? .bind : .volume
+        guard mount.target.hasPrefix("/"), mount.target != "/" else {
+            throw ApusError(.invalidArgument, "invalid volume specification: '\(text)': the path in the container must be absolute and not '/'")
+        }
+        guard parts.count == 3 else {
+            if mount.kind == .bind { mount.bindOptions = makingSource() }
+            return mount
+        }
+        if mount.kind == .bind { mount.bindOptions = makingSource() }
+        for option in parts[2].split(separator: ",") {
+            switch option {
+            case "ro": mount.readOnly = true
+            case "rw", "z", "Z", "cached", "delegated", "consistent": break
+            case "private", "rprivate", "shared", "rshared", "slave", "rslave":
+                guard mount.kind == .bind else { throw ApusError(.invalidArgument, "invalid volume specification: '\(text)': \(option) is for bind mounts") }
+                mount.bindOptions?.propagation = String(option)
+            case "nocopy":
+                guard mount.kind == .volume else { throw ApusError(.invalidArgument, "invalid volume specification: '\(text)': nocopy is for volumes") }
+                var options = VolumeOptions()
+                options.noCopy = true
+                mount.volumeOptions = options
+            default: throw ApusError(.invalidArgument, "invalid mode: \(parts[2])")
+            }
+        }
+        return mount
+    }
+
+    /// The short form makes a source that is missing, as dockerd does.
+    private static func makingSource() -> BindOptions {
+        var options = BindOptions()
+        options.createMountpoint = true
+        return options
+    }
+
+    /// `--tmpfs /run:size=64m,mode=1777`.
+    static func tmpfs(_ path: String, _ options: String) throws(ApusError) -> Mount {
+        var mount = Mount()
+        mount.kind = .tmpfs
+        mount.target = path
+        guard path.hasPrefix("/") else { throw ApusError(.invalidArgument, "invalid tmpfs path '\(path)': it must be absolute") }
+        var tmpfs = TmpfsOptions()
+        for option in options.split(separator: ",") {
+            if option.hasPrefix("size=") {
+                guard let size = size(option.dropFirst(5)) else { throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"") }
+                tmpfs.sizeBytes = size
+            } else if option.hasPrefix("mode=") {
+                guard let mode = Int64(option.dropFirst(5), radix: 8) else { throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"") }
+                tmpfs.mode = mode
+            } else if option == "ro" {
+                mount.readOnly = true
+            } else if !["rw", "noexec", "nosuid", "nodev", "exec"].contains(option) {
+                throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"")
+            }
+        }
+        mount.tmpfsOptions = tmpfs
+        return mount
+    }
+
+    private static func size(_ text: Substring) -> Int64? {
+        let units: [Character: Int64] = ["k": 1 << 10, "m": 1 << 20, "g": 1 << 30]
+        let unit = text.last.flatMap { units[Character($0.lowercased())] }
+        guard let number = Int64(unit == nil ? text : text.dropLast()), number >= 0 else { return nil }
+        let (product, overflow) = number.multipliedReportingOverflow(by: unit ?? 1)
+        return overflow ? nil : product
+    }
+}

@@ -1,0 +1,121 @@
+import Coding
+import Orchestration
+import PluginAPI
+import Store
+
+/// `/services`: create, read, update, remove.
+struct ServiceRoutes: Sendable {
+    let swarm: SwarmController
+
+    func add(to router: inout Router) {
+        router.add("GET", "/services") { request throws(ApusError) in try list(request) }
+        router.add("POST", "/services/create") { request throws(ApusError) in try await create(request) }
+        router.add("GET", "/services/{id}") { request throws(ApusError) in
+            let snapshot = try swarm.manager().store.read()
+            return .object(try ObjectReferences.service(request.parameter("id"), in: snapshot))
+        }
+        router.add("POST", "/services/{id}/update") { request throws(ApusError) in try await update(request) }
+        router.add("DELETE", "/services/{id}") { request throws(ApusError) in try await remove(request) }
+    }
+
+    private func list(_ request: APIRequest) throws(ApusError) -> APIResponse {
+        let filters = try Filters(request.text("filters"), known: ["id", "label", "mode", "name"])
+        let snapshot = try swarm.manager().store.read()
+        let withStatus = request.flag("status")
+        let services = snapshot.services.values
+            .filter { service in
+                filters.prefix("id", service.id.text) && filters.any("name") { service.spec.name.hasPrefix($0) }
+                    && filters.labels("label", service.spec.labels) && filters.exact("mode", service.spec.mode.name)
+            }
+            .sorted { $0.spec.name < $1.spec.name }
+        return .json(
+            .array(
+                services.map { service in
+                    var json = JSONFields.encode(service)
+                    if withStatus { json["ServiceStatus"] = status(of: service, in: snapshot) }
+                    return json
+                }))
+    }
+
+    private func status(of service: Service, in snapshot: StoreSnapshot) -> JSONValue {
+        let tasks = snapshot.tasks(ofService: service.id)
+        let running = tasks.count { $0.status.state == .running && $0.desiredState <= .running }
+        let desired =
+            service.spec.mode.isGlobal
+            ? tasks.count { $0.desiredState == .running && !$0.status.state.isTerminal } : Int(service.spec.mode.replicated?.replicas ?? 1)
+        let completed = tasks.count { $0.status.state == .complete }
+        return ["RunningTasks": .integer(Int64(running)), "DesiredTasks": .integer(Int64(desired)), "CompletedTasks": .integer(Int64(completed))]
+    }
+
+    private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
+        let manager = try swarm.manager()
+        let spec = try request.decode(ServiceSpec.self).normalized()
+        let id = try await manager.store.update { transaction throws(ApusError) in
+            try ServiceValidation.check(spec, in: transaction.snapshot, replacing: nil)
+            let service = ServiceDraft.create(spec)
+            try transaction.create(.service(service))
+            return service.id
+        }
+        return .json(["ID": .string(id.text), "Warnings": .null], status: 201)
+    }
+
+    private func update(_ request: APIRequest) async throws(ApusError) -> APIResponse {
+        let manager = try swarm.manager()
+        let version = try request.storeVersion()
+        let reference = request.parameter("id")
+        let rollback = request.text("rollback") ?? ""
+        guard rollback.isEmpty || rollback == "previous" else {
+            throw ApusError(.invalidArgument, "rollback=\(rollback) is not known; it can only be \"previous\"")
+        }
+        let spec = rollback.isEmpty ? try request.decode(ServiceSpec.self).normalized() : ServiceSpec()
+        try await manager.store.update { transaction throws(ApusError) in
+            let service = try ObjectReferences.service(reference, in: transaction.snapshot)
+            let changed = rollback.isEmpty ? ServiceDraft.update(service, to: spec) : try ServiceDraft.rollback(service, now: manager.now())
+            try ServiceValidation.check(changed.spec, in: transaction.snapshot, replacing: service)
+            try transaction.update(.service(changed), matching: version)
+        }
+        return .json(["Warnings": .null])
+    }
+
+    private func remove(_ request: APIRequest) async throws(ApusError) -> APIResponse {
+        let reference = request.parameter("id")
+        try await swarm.manager().store.update { transaction throws(ApusError) in
+            let service = try ObjectReferences.service(reference, in: transaction.snapshot)
+            try transaction.remove(.service, service.id)
+        }
+        return .empty(200)
+    }
+}
+
+extension APIRequest {
+    /// The `version` that an update must name.
+    func storeVersion() throws(ApusError) -> Version {
+        guard let text = text("version"), let index = UInt64(text) else {
+            throw ApusError(.invalidArgument, "version=\(text("version") ?? "") is not a number; read the object first and hand in its Version.Index")
+        }
+        return Version(index: index)
+    }
+}
+
+extension ServiceMode {
+    /// The word of the `mode` filter.
+    var name: String {
+        if global != nil { return "global" }
+        if replicatedJob != nil { return "replicated-job" }
+        if globalJob != nil { return "global-job" }
+        return "replicated"
+    }
+
+    var isGlobal: Bool { global != nil || globalJob != nil }
+}
+
+extension ServiceSpec {
+    /// With what swarm fills in itself, so that `inspect` shows what is in force.
+    func normalized() -> ServiceSpec {
+        var spec = self
+        if spec.mode == ServiceMode() { spec.mode.replicated = ReplicatedService() }
+        if spec.mode.replicated != nil, spec.mode.replicated?.replicas == nil { spec.mode.replicated?.replicas = 1 }
+        if spec.task.runtime.isEmpty { spec.task.runtime = "container" }
+        return spec
+    }
+}

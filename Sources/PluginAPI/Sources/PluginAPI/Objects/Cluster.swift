@@ -1,0 +1,212 @@
+/// The swarm itself (Engine API `Swarm`).
+public struct Cluster: FieldCoded {
+    /// 25 characters of base 36.
+    public var id: ID = ""
+    public var version: Version = Version()
+    public var createdAt: Timestamp = .never
+    public var updatedAt: Timestamp = .never
+    public var spec: ClusterSpec = ClusterSpec()
+    public var tls: TLSInfo?
+    public var rootRotationInProgress: Bool = false
+    public var dataPathPort: UInt64 = 0
+    public var defaultAddressPool: [String] = []
+    public var subnetSize: UInt64 = 0
+    public var joinTokens: JoinTokens?
+    public var root: RootMaterial = RootMaterial()
+    public var unlockKey: String = ""
+    public var plugins: ActivePlugins = ActivePlugins()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ID", &id, .always)
+        try coder.field(2, "Version", &version, .always)
+        try coder.field(3, "CreatedAt", &createdAt, .always)
+        try coder.field(4, "UpdatedAt", &updatedAt, .always)
+        try coder.field(5, "Spec", &spec, .always)
+        try coder.field(6, "TLSInfo", &tls)
+        try coder.field(7, "RootRotationInProgress", &rootRotationInProgress, .always)
+        try coder.field(8, "DataPathPort", &dataPathPort)
+        try coder.field(9, "DefaultAddrPool", &defaultAddressPool)
+        try coder.field(10, "SubnetSize", &subnetSize)
+        try coder.field(11, "JoinTokens", &joinTokens)
+        try coder.field(12, "Root", &root, .internalOnly)
+        try coder.field(13, "UnlockKey", &unlockKey, .internalOnly)
+        try coder.field(14, "Plugins", &plugins, .internalOnly)
+    }
+}
+
+/// What the user decides of a swarm.
+public struct ClusterSpec: FieldCoded {
+    public var name: String = ""
+    public var labels: [String: String] = [:]
+    public var orchestration: OrchestrationConfig = OrchestrationConfig()
+    public var raft: RaftConfig = RaftConfig()
+    public var dispatcher: DispatcherConfig = DispatcherConfig()
+    public var ca: CAConfig = CAConfig()
+    public var taskDefaults: TaskDefaults = TaskDefaults()
+    public var encryption: EncryptionConfig = EncryptionConfig()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .always)
+        try coder.field(2, "Labels", &labels, .always)
+        try coder.field(3, "Orchestration", &orchestration, .always)
+        try coder.field(4, "Raft", &raft, .always)
+        try coder.field(5, "Dispatcher", &dispatcher, .always)
+        try coder.field(6, "CAConfig", &ca, .always)
+        try coder.field(7, "TaskDefaults", &taskDefaults, .always)
+        try coder.field(8, "EncryptionConfig", &encryption, .always)
+    }
+}
+
+/// How tasks are kept.
+public struct OrchestrationConfig: FieldCoded {
+    /// Ended tasks kept per slot; five when absent.
+    public var taskHistoryLimit: Int64?
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "TaskHistoryRetentionLimit", &taskHistoryLimit)
+    }
+}
+
+/// Raft of the managers; ticks are of one second, as the Engine API counts them.
+public struct RaftConfig: FieldCoded {
+    /// Log entries between snapshots; 10,000 when zero.
+    public var snapshotInterval: UInt64 = 0
+    public var keepOldSnapshots: UInt64?
+    /// 500 when zero.
+    public var logEntriesForSlowFollowers: UInt64 = 0
+    public var electionTick: Int64 = 0
+    public var heartbeatTick: Int64 = 0
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "SnapshotInterval", &snapshotInterval)
+        try coder.field(2, "KeepOldSnapshots", &keepOldSnapshots)
+        try coder.field(3, "LogEntriesForSlowFollowers", &logEntriesForSlowFollowers)
+        try coder.field(4, "ElectionTick", &electionTick)
+        try coder.field(5, "HeartbeatTick", &heartbeatTick)
+    }
+}
+
+/// Sessions of nodes.
+public struct DispatcherConfig: FieldCoded {
+    /// Five seconds when zero.
+    public var heartbeatPeriod: Duration = .zero
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "HeartbeatPeriod", &heartbeatPeriod)
+    }
+}
+
+/// Certificates.
+public struct CAConfig: FieldCoded {
+    /// 90 days when zero; 30 minutes at least.
+    public var nodeCertificateExpiry: Duration = .zero
+    public var externalCAs: [ExternalCA] = []
+    public var signingCertificate: String = ""
+    public var signingKey: String = ""
+    public var forceRotate: UInt64 = 0
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "NodeCertExpiry", &nodeCertificateExpiry)
+        try coder.field(2, "ExternalCAs", &externalCAs)
+        try coder.field(3, "SigningCACert", &signingCertificate)
+        try coder.field(4, "SigningCAKey", &signingKey)
+        try coder.field(5, "ForceRotate", &forceRotate)
+    }
+}
+
+/// A signer outside of the swarm.
+public struct ExternalCA: FieldCoded {
+    /// `cfssl`.
+    public var kind: String = ""
+    public var url: String = ""
+    public var options: [String: String] = [:]
+    public var caCertificate: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Protocol", &kind)
+        try coder.field(2, "URL", &url)
+        try coder.field(3, "Options", &options)
+        try coder.field(4, "CACert", &caCertificate)
+    }
+}
+
+/// What tasks use unless they say otherwise.
+public struct TaskDefaults: FieldCoded {
+    public var logDriver: LogDriver?
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "LogDriver", &logDriver)
+    }
+}
+
+/// Keys at rest.
+public struct EncryptionConfig: FieldCoded {
+    public var autoLockManagers: Bool = false
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "AutoLockManagers", &autoLockManagers, .always)
+    }
+}
+
+/// What lets a node join, by role.
+public struct JoinTokens: FieldCoded {
+    public var worker: String = ""
+    public var manager: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Worker", &worker, .always)
+        try coder.field(2, "Manager", &manager, .always)
+    }
+}
+
+/// The root certificate and, with the internal CA, its key.
+public struct RootMaterial: FieldCoded {
+    /// PEM.
+    public var certificate: String = ""
+    /// PEM, PKCS #8; empty with an external CA.
+    public var key: String = ""
+    /// SHA-256 of the certificate, as join tokens carry it.
+    public var digest: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Certificate", &certificate)
+        try coder.field(2, "Key", &key)
+        try coder.field(3, "Digest", &digest)
+    }
+}
+
+/// The plugins that are active for the whole swarm.
+public struct ActivePlugins: FieldCoded {
+    /// A plugin's name such as `spread`.
+    public var scheduler: String = ""
+    public var certificateAuthority: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Scheduler", &scheduler)
+        try coder.field(2, "CertificateAuthority", &certificateAuthority)
+    }
+}

@@ -1,0 +1,167 @@
+/// A network (Engine API `Network` in swarm's form).
+public struct Network: FieldCoded {
+    /// 25 characters of base 36.
+    public var id: ID = ""
+    public var version: Version = Version()
+    public var createdAt: Timestamp = .never
+    public var updatedAt: Timestamp = .never
+    public var spec: NetworkSpec = NetworkSpec()
+    public var driver: NetworkDriverState = NetworkDriverState()
+    public var ipam: IPAMConfig?
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ID", &id, .always)
+        try coder.field(2, "Version", &version, .always)
+        try coder.field(3, "CreatedAt", &createdAt, .always)
+        try coder.field(4, "UpdatedAt", &updatedAt, .always)
+        try coder.field(5, "Spec", &spec, .always)
+        try coder.field(6, "DriverState", &driver)
+        try coder.field(7, "IPAMOptions", &ipam)
+    }
+}
+
+/// What the user declares of a network.
+public struct NetworkSpec: FieldCoded {
+    public var name: String = ""
+    public var labels: [String: String] = [:]
+    public var driver: NetworkDriverState?
+    public var ipv6: Bool = false
+    /// Without a way out.
+    public var isInternal: Bool = false
+    public var attachable: Bool = false
+    public var ingress: Bool = false
+    public var ipam: IPAMConfig?
+    /// `local` or `swarm`.
+    public var scope: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .always)
+        try coder.field(2, "Labels", &labels)
+        try coder.field(3, "DriverConfiguration", &driver)
+        try coder.field(4, "IPv6Enabled", &ipv6)
+        try coder.field(5, "Internal", &isInternal)
+        try coder.field(6, "Attachable", &attachable)
+        try coder.field(7, "Ingress", &ingress)
+        try coder.field(8, "IPAMOptions", &ipam)
+        try coder.field(9, "Scope", &scope)
+    }
+}
+
+/// A driver and its options.
+public struct NetworkDriverState: FieldCoded {
+    public var name: String = ""
+    public var options: [String: String] = [:]
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name)
+        try coder.field(2, "Options", &options)
+    }
+}
+
+/// Where addresses come from.
+public struct IPAMConfig: FieldCoded {
+    public var driver: String = ""
+    public var options: [String: String] = [:]
+    public var configs: [IPAMPool] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Driver", &driver)
+        try coder.field(2, "Options", &options)
+        try coder.field(3, "Configs", &configs)
+    }
+}
+
+/// One subnet.
+public struct IPAMPool: FieldCoded {
+    public var subnet: String = ""
+    public var range: String = ""
+    public var gateway: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Subnet", &subnet)
+        try coder.field(2, "Range", &range)
+        try coder.field(3, "Gateway", &gateway)
+    }
+}
+
+/// A secret (Engine API `Secret`).
+public struct Secret: FieldCoded {
+    /// 25 characters of base 36.
+    public var id: ID = ""
+    public var version: Version = Version()
+    public var createdAt: Timestamp = .never
+    public var updatedAt: Timestamp = .never
+    public var spec: SecretSpec = SecretSpec()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ID", &id, .always)
+        try coder.field(2, "Version", &version, .always)
+        try coder.field(3, "CreatedAt", &createdAt, .always)
+        try coder.field(4, "UpdatedAt", &updatedAt, .always)
+        try coder.field(5, "Spec", &spec, .always)
+    }
+}
+
+/// What the user declares of a secret.
+public struct SecretSpec: FieldCoded {
+    public var name: String = ""
+    public var labels: [String: String] = [:]
+    /// Fewer than 512,000 bytes.
+    public var data: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .always)
+        try coder.field(2, "Labels", &labels, .always)
+        try coder.field(3, "Data", &data, .internalOnly)
+    }
+}
+
+/// A config (Engine API `Config`).
+public struct Config: FieldCoded {
+    /// 25 characters of base 36.
+    public var id: ID = ""
+    public var version: Version = Version()
+    public var createdAt: Timestamp = .never
+    public var updatedAt: Timestamp = .never
+    public var spec: ConfigSpec = ConfigSpec()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ID", &id, .always)
+        try coder.field(2, "Version", &version, .always)
+        try coder.field(3, "CreatedAt", &createdAt, .always)
+        try coder.field(4, "UpdatedAt", &updatedAt, .always)
+        try coder.field(5, "Spec", &spec, .always)
+    }
+}
+
+/// What the user declares of a config.
+public struct ConfigSpec: FieldCoded {
+    public var name: String = ""
+    public var labels: [String: String] = [:]
+    /// Fewer than 1,024,000 bytes.
+    public var data: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .always)
+        try coder.field(2, "Labels", &labels, .always)
+        try coder.field(3, "Data", &data)
+    }
+}

@@ -1,0 +1,164 @@
+/// A machine of the swarm (Engine API `Node`).
+public struct Node: FieldCoded {
+    /// 25 characters of base 36.
+    public var id: ID = ""
+    public var version: Version = Version()
+    public var createdAt: Timestamp = .never
+    public var updatedAt: Timestamp = .never
+    public var spec: NodeSpec = NodeSpec()
+    public var description: NodeDescription = NodeDescription()
+    public var status: NodeStatus = NodeStatus()
+    public var manager: ManagerStatus?
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ID", &id, .always)
+        try coder.field(2, "Version", &version, .always)
+        try coder.field(3, "CreatedAt", &createdAt, .always)
+        try coder.field(4, "UpdatedAt", &updatedAt, .always)
+        try coder.field(5, "Spec", &spec, .always)
+        try coder.field(6, "Description", &description, .always)
+        try coder.field(7, "Status", &status, .always)
+        try coder.field(8, "ManagerStatus", &manager)
+    }
+}
+
+/// What the user decides of a node.
+public struct NodeSpec: FieldCoded {
+    public var name: String = ""
+    public var labels: [String: String] = [:]
+    public var role: NodeRole = .worker
+    public var availability: NodeAvailability = .active
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name)
+        try coder.field(2, "Labels", &labels, .always)
+        try coder.field(3, "Role", &role, .always)
+        try coder.field(4, "Availability", &availability, .always)
+    }
+}
+
+/// What a node is in the swarm.
+public enum NodeRole: String, Sendable, Hashable, CaseIterable {
+    case worker
+    case manager
+}
+
+/// Whether a node takes tasks.
+public enum NodeAvailability: String, Sendable, Hashable, CaseIterable {
+    case active
+    /// Keeps its tasks and takes no new ones.
+    case pause
+    /// Gives its tasks away.
+    case drain
+}
+
+/// What a node says of itself.
+public struct NodeDescription: FieldCoded {
+    public var hostname: String = ""
+    public var platform: Platform = Platform()
+    public var resources: Resources = Resources()
+    public var engine: EngineDescription = EngineDescription()
+    public var tls: TLSInfo?
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Hostname", &hostname, .always)
+        try coder.field(2, "Platform", &platform, .always)
+        try coder.field(3, "Resources", &resources, .always)
+        try coder.field(4, "Engine", &engine, .always)
+        try coder.field(5, "TLSInfo", &tls)
+    }
+}
+
+/// The engine of a node.
+public struct EngineDescription: FieldCoded {
+    public var engineVersion: String = ""
+    public var labels: [String: String] = [:]
+    public var plugins: [EnginePlugin] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "EngineVersion", &engineVersion, .always)
+        try coder.field(2, "Labels", &labels)
+        try coder.field(3, "Plugins", &plugins)
+    }
+}
+
+/// A plugin that the engine of a node has.
+public struct EnginePlugin: FieldCoded {
+    public var type: String = ""
+    public var name: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Type", &type)
+        try coder.field(2, "Name", &name)
+    }
+}
+
+/// The certificate authority that a node trusts.
+public struct TLSInfo: FieldCoded {
+    public var trustRoot: String = ""
+    public var issuerSubject: [UInt8] = []
+    public var issuerPublicKey: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "TrustRoot", &trustRoot)
+        try coder.field(2, "CertIssuerSubject", &issuerSubject)
+        try coder.field(3, "CertIssuerPublicKey", &issuerPublicKey)
+    }
+}
+
+/// Whether a node is there.
+public struct NodeStatus: FieldCoded {
+    public var state: NodeState = .unknown
+    public var message: String = ""
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "State", &state, .always)
+        try coder.field(2, "Message", &message)
+        try coder.field(3, "Addr", &address)
+    }
+}
+
+/// States of a node.
+public enum NodeState: String, Sendable, Hashable, CaseIterable {
+    case unknown
+    case down
+    case ready
+    case disconnected
+}
+
+/// A manager's part in Raft.
+public struct ManagerStatus: FieldCoded {
+    public var leader: Bool = false
+    public var reachability: Reachability = .unknown
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Leader", &leader)
+        try coder.field(2, "Reachability", &reachability, .always)
+        try coder.field(3, "Addr", &address)
+    }
+}
+
+/// Whether a manager answers.
+public enum Reachability: String, Sendable, Hashable, CaseIterable {
+    case unknown
+    case unreachable
+    case reachable
+}

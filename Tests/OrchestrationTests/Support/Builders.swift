@@ -1,0 +1,114 @@
+import PluginAPI
+
+func makeNode(
+    _ name: String, labels: [String: String] = [:], memory: Int64 = 16 << 30, cpus: Int64 = 8, state: NodeState = .ready,
+    availability: NodeAvailability = .active, role: NodeRole = .worker, address: String = "10.0.0.1"
+) -> Node {
+    var node = Node()
+    node.id = ID(name)
+    node.spec.labels = labels
+    node.spec.availability = availability
+    node.spec.role = role
+    node.status.state = state
+    node.status.address = address
+    node.description.hostname = name
+    node.description.platform.os = "linux"
+    node.description.platform.architecture = "x86_64"
+    node.description.resources.memoryBytes = memory
+    node.description.resources.nanoCPUs = cpus * 1_000_000_000
+    return node
+}
+
+func makeSpec(_ name: String, image: String = "steady", replicas: UInt64? = 1, _ change: (inout ServiceSpec) -> Void = { _ in }) -> ServiceSpec {
+    var spec = ServiceSpec()
+    spec.name = name
+    var container = ContainerSpec()
+    container.image = image
+    spec.task.container = container
+    if let replicas {
+        var replicated = ReplicatedService()
+        replicated.replicas = replicas
+        spec.mode.replicated = replicated
+    } else {
+        spec.mode.global = GlobalService()
+    }
+    change(&spec)
+    return spec
+}
+
+func makeTask(_ id: String, service: String = "service", memory: Int64 = 0, cpus: Int64 = 0, _ change: (inout Task) -> Void = { _ in }) -> Task {
+    var task = Task()
+    task.id = ID(id)
+    task.serviceID = ID(service)
+    task.status.state = .pending
+    task.desiredState = .running
+    if memory > 0 || cpus > 0 {
+        var reserved = Resources()
+        reserved.memoryBytes = memory
+        reserved.nanoCPUs = cpus * 1_000_000_000
+        var resources = ResourceRequirements()
+        resources.reservations = reserved
+        task.spec.resources = resources
+    }
+    change(&task)
+    return task
+}
+
+func makePort(_ target: UInt64, _ published: UInt64 = 0, _ mode: PublishMode = .ingress, _ transport: TransportProtocol = .tcp) -> PortConfig {
+    var port = PortConfig()
+    port.targetPort = target
+    port.publishedPort = published
+    port.publishMode = mode
+    port.transport = transport
+    return port
+}
+
+func makeEndpoint(_ ports: PortConfig...) -> EndpointSpec {
+    var endpoint = EndpointSpec()
+    endpoint.ports = ports
+    return endpoint
+}
+
+func makePlacement(_ constraints: String..., preferences: [String] = [], maximum: UInt64 = 0) -> Placement {
+    var placement = Placement()
+    placement.constraints = constraints
+    placement.preferences = preferences.map { descriptor in
+        var over = SpreadOver()
+        over.descriptor = descriptor
+        var preference = PlacementPreference()
+        preference.spread = over
+        return preference
+    }
+    placement.maxReplicas = maximum
+    return placement
+}
+
+func makeRestart(_ condition: RestartCondition = .any, delay: Duration? = nil, attempts: UInt64? = nil, window: Duration? = nil) -> RestartPolicy {
+    var policy = RestartPolicy()
+    policy.condition = condition
+    policy.delay = delay
+    policy.maxAttempts = attempts
+    policy.window = window
+    return policy
+}
+
+func makeUpdate(_ change: (inout UpdateConfig) -> Void) -> UpdateConfig {
+    var update = UpdateConfig()
+    update.parallelism = 1
+    change(&update)
+    return update
+}
+
+/// A generator with a seed, so that a failure can be repeated (SplitMix64, Steele and others, 2014).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+        return mixed ^ (mixed >> 31)
+    }
+}

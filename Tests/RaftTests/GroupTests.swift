@@ -1,0 +1,131 @@
+import PluginAPI
+import Testing
+
+@testable import Raft
+
+@Suite struct GroupTests {
+    @Test func threeElectOneAndFollowIt() throws {
+        var group = GroupSimulation(voters: 3, seed: 1)
+        for _ in 0..<40 { group.calmTick() }
+        let leader = try #require(group.leader)
+        #expect(group.ids.allSatisfy { group.members[$0]?.core.leader == leader })
+        for number in UInt8(0)..<5 { group.step(leader, .propose(id: UInt64(number), payload: [number])) }
+        group.settle()
+        group.calmTick()
+        for id in group.ids { #expect(group.members[id]?.applied.filter { $0.kind == .command }.map(\.payload) == [[0], [1], [2], [3], [4]]) }
+        #expect(group.violations == [])
+    }
+
+    @Test func aMinorityDecidesNothingAndTheOldLeaderStepsDown() throws {
+        var group = GroupSimulation(voters: 3, seed: 2)
+        for _ in 0..<40 { group.calmTick() }
+        let old = try #require(group.leader)
+        group.isolated = [old]
+        group.step(old, .propose(id: 1, payload: [1]))
+        group.step(old, .readIndex(id: 77))
+        for _ in 0..<60 { group.calmTick() }
+        #expect(group.members[old]?.core.role != .leader)
+        #expect(!group.reads.contains { $0.id == 77 })
+        let new = try #require(group.leader)
+        #expect(new != old)
+        group.step(new, .propose(id: 2, payload: [2]))
+        group.settle()
+        group.heal()
+        #expect(group.ids.allSatisfy { group.members[$0]?.applied.filter { $0.kind == .command }.map(\.payload) == [[2]] })
+        #expect(group.violations == [])
+    }
+
+    @Test func aMemberThatWasAwayDoesNotDisturb() throws {
+        var group = GroupSimulation(voters: 3, seed: 3)
+        for _ in 0..<40 { group.calmTick() }
+        let leader = try #require(group.leader)
+        let term = group.members[leader]?.core.term
+        let away = try #require(group.ids.first { $0 != leader })
+        group.isolated = [away]
+        for _ in 0..<100 { group.calmTick() }
+        group.isolated = []
+        for _ in 0..<60 { group.calmTick() }
+        // Without the pre-vote its term would be far ahead, and depose the leader.
+        #expect(group.leader == leader)
+        #expect(group.members[leader]?.core.term == term)
+        #expect(group.members[away]?.core.term == term)
+    }
+
+    @Test func leadershipIsHandedOverAtOnce() throws {
+        var group = GroupSimulation(voters: 3, seed: 4)
+        for _ in 0..<40 { group.calmTick() }
+        let old = try #require(group.leader)
+        let target = try #require(group.ids.first { $0 != old })
+        group.step(old, .transferLeadership(to: target))
+        #expect(group.step(old, .propose(id: 1, payload: [])).rejected.first?.reason == .transferring)
+        group.settle()
+        #expect(group.leader == target)
+        #expect(group.violations == [])
+    }
+
+    @Test func membersComeAndGo() throws {
+        var group = GroupSimulation(voters: 1, seed: 5)
+        group.step(one, .campaign)
+        group.settle()
+        for number in UInt64(2)...3 {
+            let member = MemberID(number)
+            group.add(member)
+            #expect(group.step(one, .changeMembers(id: 1, .promote(member))).rejected.first?.reason == .badChange)
+            #expect(group.step(one, .changeMembers(id: 1, .addLearner(member))).accepted.count == 1)
+            for _ in 0..<5 { group.calmTick() }
+            #expect(group.members[member]?.core.committedIndex == group.members[one]?.core.committedIndex)
+            #expect(group.step(one, .changeMembers(id: 2, .promote(member))).accepted.count == 1)
+            #expect(group.step(one, .changeMembers(id: 3, .remove(member))).rejected.first?.reason == .changePending)
+            for _ in 0..<5 { group.calmTick() }
+        }
+        #expect(group.members[MemberID(3)]?.core.membership == Membership(voters: [one, MemberID(2), MemberID(3)]))
+        // The leader removes itself; the others go on.
+        #expect(group.step(one, .changeMembers(id: 4, .remove(one))).accepted.count == 1)
+        for _ in 0..<60 { group.calmTick() }
+        let leader = try #require(group.leader)
+        #expect(leader != one)
+        group.step(leader, .propose(id: 9, payload: [9]))
+        group.calmTick()
+        #expect(group.members[MemberID(2)]?.applied.last?.payload == [9])
+        #expect(group.members[MemberID(3)]?.applied.last?.payload == [9])
+        #expect(group.violations == [])
+    }
+
+    @Test func aReadIsConfirmedByAMajority() throws {
+        var group = GroupSimulation(voters: 3, seed: 6)
+        for _ in 0..<40 { group.calmTick() }
+        let leader = try #require(group.leader)
+        let follower = try #require(group.ids.first { $0 != leader })
+        group.step(leader, .propose(id: 1, payload: [1]))
+        group.settle()
+        let committed = group.members[leader]?.core.committedIndex
+        #expect(group.step(leader, .readIndex(id: 50)).reads.isEmpty)
+        group.step(follower, .readIndex(id: 51))
+        group.settle()
+        for id in [UInt64(50), 51] { #expect(group.reads.first { $0.id == id }?.index == committed) }
+    }
+
+    /// Bad days: loss, delay, repetition, crashes, partitions, slow disks. What was decided stays decided, and afterwards all agree.
+    @Test(arguments: 0..<80 as Range<UInt64>)
+    func randomDays(_ seed: UInt64) throws {
+        var group = GroupSimulation(voters: seed % 3 == 0 ? 5 : 3, keptEntries: seed % 2 == 0 ? 500 : 3, seed: seed)
+        group.lossPercent = Int(seed % 4) * 10
+        for proposal in 0..<4000 as Range<UInt64> {
+            group.chaos(proposal: proposal)
+            if group.network.count > 2000 { group.network.removeFirst(1000) }
+        }
+        let decided = group.decided
+        group.heal()
+        #expect(group.violations == [], "seed \(seed)")
+        let leader = try #require(group.leader, "seed \(seed)")
+        group.step(leader, .propose(id: 1, payload: Array("end".utf8)))
+        for _ in 0..<5 { group.calmTick() }
+        // A day on which nothing is decided would prove nothing.
+        if seed % 4 == 0 { #expect(decided.count > 3, "seed \(seed)") }
+        let log = try #require(group.members[leader]?.applied)
+        #expect(log.last?.payload == Array("end".utf8), "seed \(seed)")
+        for id in group.ids { #expect(group.members[id]?.applied == log, "seed \(seed), member \(id)") }
+        for (index, entry) in decided { #expect(log[Int(index) - 1] == entry, "seed \(seed)") }
+        #expect(group.violations == [], "seed \(seed)")
+    }
+}

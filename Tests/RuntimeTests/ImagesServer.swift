@@ -1,0 +1,1 @@
+../SupportTests/HTTPClientServer.swift
