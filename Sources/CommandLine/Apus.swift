@@ -12,17 +12,26 @@ struct Apus: AsyncParsableCommand {
         version: "apus version \(CommandLineTool.version)",
         groupedSubcommands: [
             CommandGroup(name: "Swarm", subcommands: [SwarmCommand.self, ServiceCommand.self, NodeCommand.self, PluginCommand.self]),
-            CommandGroup(name: "Containers", subcommands: [
-                RunCommand.self, ContainersCommand.self, ContainerCommand.self, ContainerCreateCommand.self, StartCommand.self, StopCommand.self,
-                RestartCommand.self, KillCommand.self, WaitCommand.self, RenameCommand.self, ContainerLogsCommand.self, ContainerRemoveCommand.self,
-            ]),
-            CommandGroup(name: "Images", subcommands: [
-                PullCommand.self, ImagesCommand.self, ImageCommand.self, TagCommand.self, RemoveImageCommand.self, LoadCommand.self, ImportCommand.self,
-                LoginCommand.self, LogoutCommand.self,
-            ]),
-            CommandGroup(name: "Machine", subcommands: [
-                VolumeCommand.self, NetworkCommand.self, EventsCommand.self, InspectCommand.self, InfoCommand.self, VersionCommand.self, SystemCommand.self,
-            ]),
+            CommandGroup(
+                name: "Containers",
+                subcommands: [
+                    RunCommand.self, ContainersCommand.self, ContainerCommand.self, ContainerCreateCommand.self, StartCommand.self, StopCommand.self,
+                    RestartCommand.self, KillCommand.self, WaitCommand.self, RenameCommand.self, ContainerLogsCommand.self,
+                    ContainerRemoveCommand.self,
+                ]),
+            CommandGroup(
+                name: "Images",
+                subcommands: [
+                    PullCommand.self, ImagesCommand.self, ImageCommand.self, TagCommand.self, RemoveImageCommand.self, LoadCommand.self,
+                    ImportCommand.self,
+                    LoginCommand.self, LogoutCommand.self,
+                ]),
+            CommandGroup(
+                name: "Machine",
+                subcommands: [
+                    VolumeCommand.self, NetworkCommand.self, EventsCommand.self, InspectCommand.self, InfoCommand.self, VersionCommand.self,
+                    SystemCommand.self,
+                ]),
         ])
 }
 

@@ -2,7 +2,8 @@
 enum BooleanArguments {
     private static let names: Set<String> = [
         "all", "all-tags", "autolock", "detach", "details", "follow", "force", "init", "interactive", "latest", "no-healthcheck", "no-resolve",
-        "no-resolve-image", "no-trunc", "pretty", "privileged", "publish-all", "quiet", "raw", "read-only", "rm", "rollback", "size", "timestamps", "tty",
+        "no-resolve-image", "no-trunc", "pretty", "privileged", "publish-all", "quiet", "raw", "read-only", "rm", "rollback", "size", "timestamps",
+        "tty",
         "with-registry-auth",
     ]
     private static let invertible: Set<String> = ["autolock", "init", "read-only", "tty"]
@@ -38,7 +39,8 @@ enum BooleanArguments {
                 takesNext = !name.contains("=") && !names.contains(name) && !(name.hasPrefix("no-") && invertible.contains(String(name.dropFirst(3))))
             } else {
                 // `-dit` are three flags, `-p80:80` is a flag with its value, and `-p` takes the next word.
-                takesNext = argument.last.map { !shortNames.contains($0) } ?? false && argument.dropFirst().dropLast().allSatisfy { shortNames.contains($0) }
+                takesNext =
+                    argument.last.map { !shortNames.contains($0) } ?? false && argument.dropFirst().dropLast().allSatisfy { shortNames.contains($0) }
             }
             index += takesNext ? 2 : 1
         }

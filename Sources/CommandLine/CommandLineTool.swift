@@ -112,7 +112,9 @@ struct GlobalArguments {
             default:
                 // `-Hunix:///…` too.
                 guard argument.hasPrefix("-H"), argument.count > 2 else {
-                    self = Self(host: try hostText.map { text throws(ApusError) in try EngineHost(text) } ?? .standard, tls: verifies ? files : nil, rest: Array(remaining))
+                    self = Self(
+                        host: try hostText.map { text throws(ApusError) in try EngineHost(text) } ?? .standard, tls: verifies ? files : nil,
+                        rest: Array(remaining))
                     return
                 }
                 hostText = String(argument.dropFirst(2))
@@ -129,4 +131,3 @@ struct GlobalArguments {
         self.rest = rest
     }
 }
-

@@ -9,12 +9,14 @@ import Testing
     private func task(_ state: String, desired: String = "running", error: String = "") -> JSONValue {
         [
             "ID": "t1", "ServiceID": "s1", "Slot": 1, "NodeID": "n1", "DesiredState": .string(desired), "CreatedAt": "2026-01-31T11:59:00Z",
-            "Spec": ["ContainerSpec": ["Image": "nginx"]], "Status": ["State": .string(state), "Timestamp": "2026-01-31T11:59:30Z", "Err": .string(error)],
+            "Spec": ["ContainerSpec": ["Image": "nginx"]],
+            "Status": ["State": .string(state), "Timestamp": "2026-01-31T11:59:30Z", "Err": .string(error)],
         ]
     }
 
     private let service: JSONValue = [
-        "ID": "s1", "Version": ["Index": 7], "Spec": [
+        "ID": "s1", "Version": ["Index": 7],
+        "Spec": [
             "Name": "web", "Labels": [:], "TaskTemplate": ["ContainerSpec": ["Image": "nginx"]], "Mode": ["Replicated": ["Replicas": 1]],
         ], "Endpoint": ["Spec": [:], "Ports": [["Protocol": "tcp", "TargetPort": 80, "PublishedPort": 80, "PublishMode": "ingress"]]],
         "ServiceStatus": ["RunningTasks": 1, "DesiredTasks": 1],
@@ -113,7 +115,9 @@ import Testing
         second.engine.answer("GET /nodes", [["ID": "n1", "Description": ["Hostname": "box"]]])
         second.engine.answer("GET /tasks", [task("running")])
         #expect(await second("service", "ps", "--format", "json", "web") == 0)
-        #expect(second.console.output.hasPrefix(#"{"ID":"t1","Name":"web.1","Image":"nginx","Node":"box","DesiredState":"Running","CurrentState":"Running 30 seconds ago""#))
+        #expect(
+            second.console.output.hasPrefix(
+                #"{"ID":"t1","Name":"web.1","Image":"nginx","Node":"box","DesiredState":"Running","CurrentState":"Running 30 seconds ago""#))
         #expect(second.engine.requests.contains { $0.target.contains("filters=%7B%22service%22%3A%7B%22s1%22%3Atrue%7D%7D") })
     }
 
@@ -122,7 +126,10 @@ import Testing
         run.engine.answer(
             "GET /apus/plugins",
             [
-                ["Role": "", "Name": "broken.so", "Version": "", "State": "refused", "Reason": "it is not an ELF file", "Enabled": false, "Default": false],
+                [
+                    "Role": "", "Name": "broken.so", "Version": "", "State": "refused", "Reason": "it is not an ELF file", "Enabled": false,
+                    "Default": false,
+                ],
                 ["Role": "scheduler", "Name": "spread", "Version": "0.1.0", "State": "active", "Reason": "", "Enabled": true, "Default": true],
             ])
         #expect(await run("plugin", "ls") == 0)
@@ -142,7 +149,9 @@ import Testing
     @Test func pullShowsErrorsOfTheStream() async {
         let run = FakeRun()
         run.engine.answer(
-            "POST /images/create", bytes: Array("{\"status\":\"Pulling\",\"id\":\"a\"}\r\n{\"errorDetail\":{\"message\":\"no such image\"},\"error\":\"no such image\"}".utf8))
+            "POST /images/create",
+            bytes: Array(
+                "{\"status\":\"Pulling\",\"id\":\"a\"}\r\n{\"errorDetail\":{\"message\":\"no such image\"},\"error\":\"no such image\"}".utf8))
         #expect(await run("pull", "nginx") == 1)
         #expect(run.console.output == "a: Pulling\n")
         #expect(run.console.errors == "apus: no such image\n")
@@ -203,7 +212,8 @@ import Testing
 
     @Test func hosts() throws {
         #expect(try EngineHost("unix:///run/x.sock") == .unix(path: "/run/x.sock"))
-        #expect(try EngineHost("tcp://10.0.0.1:2376") == .tcp(authority: "10.0.0.1:2376") && EngineHost("tcp://[::1]") == .tcp(authority: "[::1]:2376"))
+        #expect(
+            try EngineHost("tcp://10.0.0.1:2376") == .tcp(authority: "10.0.0.1:2376") && EngineHost("tcp://[::1]") == .tcp(authority: "[::1]:2376"))
         for bad in ["", "/run/x", "unix://x", "ssh://x", "tcp://", "tcp://a/b"] { #expect(throws: ApusError.self, "\(bad)") { try EngineHost(bad) } }
         #expect(try GlobalArguments(["-H", "tcp://a:1", "ps"], environment: [:]).host == .tcp(authority: "a:1"))
         #expect(try GlobalArguments(["ps"], environment: ["DOCKER_HOST": "tcp://a:1", "APUS_HOST": "tcp://b:1"]).host == .tcp(authority: "b:1"))
@@ -222,7 +232,9 @@ import Testing
             rmdir(folder)
         }
         let environment = ["DOCKER_CONFIG": folder]
-        try RegistryCredentials(content: ["HttpHeaders": ["A": "b"]], path: folder + "/config.json").setting(registry: "r.io:5000", name: "me", password: "a:b").save()
+        try RegistryCredentials(content: ["HttpHeaders": ["A": "b"]], path: folder + "/config.json").setting(
+            registry: "r.io:5000", name: "me", password: "a:b"
+        ).save()
         var loaded = try RegistryCredentials.load(environment)
         #expect(loaded.credentials(registry: "r.io:5000")?.password == "a:b" && loaded.credentials(registry: "docker.io") == nil)
         #expect(try JSONValue.parse(LocalFile.bytes(folder + "/config.json"))["HttpHeaders"] == ["A": "b"])

@@ -18,7 +18,9 @@ import Testing
     private func render(_ template: String, _ value: JSONValue) throws -> String { try Template(template).render(value) }
 
     @Test func fieldsAndFunctions() throws {
-        let value: JSONValue = ["ID": "x1", "State": ["Pid": 12, "Running": true], "Args": ["a", "b"], "Nets": ["n1": ["IP": "1.1.1.1"]], "Empty": ""]
+        let value: JSONValue = [
+            "ID": "x1", "State": ["Pid": 12, "Running": true], "Args": ["a", "b"], "Nets": ["n1": ["IP": "1.1.1.1"]], "Empty": "",
+        ]
         #expect(try render("{{.ID}} {{.State.Pid}}", value) == "x1 12")
         #expect(try render("{{json .State}}", value) == #"{"Pid":12,"Running":true}"#)
         #expect(try render("{{ .ID | upper }}-{{join .Args \",\"}}-{{len .Args}}", value) == "X1-a,b-2")
@@ -55,7 +57,9 @@ import Testing
         for size in 1...bytes.count {
             var reader = JSONStreamReader()
             var values: [JSONValue] = []
-            for start in stride(from: 0, to: bytes.count, by: size) { values += try reader.take(Array(bytes[start..<min(bytes.count, start + size)])) }
+            for start in stride(from: 0, to: bytes.count, by: size) {
+                values += try reader.take(Array(bytes[start..<min(bytes.count, start + size)]))
+            }
             #expect(values == [["a": "}\"{"], ["b": [1, ["c": 2]]], ["d": "é"]] && !reader.isCutShort)
         }
         var reader = JSONStreamReader()

@@ -25,7 +25,8 @@ import Testing
     }
 
     private func task(
-        _ slot: UInt64, _ state: TaskState, desired: TaskState = .running, image: String = "nginx", id: String = "", created: Int64 = 1, error: String = ""
+        _ slot: UInt64, _ state: TaskState, desired: TaskState = .running, image: String = "nginx", id: String = "", created: Int64 = 1,
+        error: String = ""
     ) -> Task {
         var task = Task()
         task.id = ID(id.isEmpty ? "t\(slot)-\(created)" : id)
@@ -72,6 +73,8 @@ import Testing
         #expect(half.done == 1)
         let tasks = [task(1, .running, image: "nginx:2", created: 2), task(2, .running, image: "nginx:2", created: 2)]
         #expect(ServiceProgress(service: updated, tasks: tasks, baseline: baseline).isConverged)
+        let watched = ServiceProgress(service: service(2, image: "nginx:2", status: .updating), tasks: tasks, baseline: baseline)
+        #expect(watched.done == 2 && watched.isUpdating && !watched.isConverged)
         let completed = ServiceProgress(service: service(2, image: "nginx:2", status: .completed), tasks: tasks, baseline: baseline)
         #expect(completed.outcome == .completed)
     }
@@ -79,12 +82,15 @@ import Testing
     @Test func pausesAndRollbacksFail() throws {
         let baseline = ServiceProgress.Baseline(replacedTasks: ["t1-1"])
         let failing = task(1, .failed, desired: .shutdown, image: "nginx:2", created: 2, error: "exit 1")
-        let paused = ServiceProgress(service: service(1, image: "nginx:2", status: .paused, message: "task failed"), tasks: [failing], baseline: baseline)
+        let paused = ServiceProgress(
+            service: service(1, image: "nginx:2", status: .paused, message: "task failed"), tasks: [failing], baseline: baseline)
         #expect(paused.outcome == .failed("the update is paused: task failed; exit 1"))
-        let back = ServiceProgress(service: service(1, status: .rollbackCompleted, message: "back"), tasks: [task(1, .running, created: 3)], baseline: baseline)
+        let back = ServiceProgress(
+            service: service(1, status: .rollbackCompleted, message: "back"), tasks: [task(1, .running, created: 3)], baseline: baseline)
         guard case .failed = back.outcome else { throw ApusError(.failed, "\(String(describing: back.outcome))") }
         let asked = ServiceProgress(
-            service: service(1, status: .rollbackCompleted), tasks: [task(1, .running, created: 3)], baseline: .init(replacedTasks: ["t1-1"], isRollback: true))
+            service: service(1, status: .rollbackCompleted), tasks: [task(1, .running, created: 3)],
+            baseline: .init(replacedTasks: ["t1-1"], isRollback: true))
         #expect(asked.outcome == .completed)
     }
 
@@ -108,6 +114,7 @@ import Testing
         #expect(ServiceProgressText.lines(many, columns: 60) == ["overall progress: 0 out of 50 tasks"])
         var live = LiveLines()
         #expect(live.replacing(with: ["a", "b"]) == "\r\u{1b}[2Ka\n\r\u{1b}[2Kb\n")
+        #expect(live.replacing(with: ["a", "b"]) == "")
         #expect(live.replacing(with: ["c"]) == "\u{1b}[2A\r\u{1b}[2Kc\n\u{1b}[J")
     }
 }

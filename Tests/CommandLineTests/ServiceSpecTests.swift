@@ -10,7 +10,9 @@ import Testing
         var run = FakeRun()
         run.environment["HOME"] = "/root"
         run.engine.answer("POST /services/create", ["ID": "s1"], status: 201)
-        guard await run(["service", "create", "-d"] + arguments + [image] + command) == 0 else { throw ApusError(.invalidArgument, run.console.errors) }
+        guard await run(["service", "create", "-d"] + arguments + [image] + command) == 0 else {
+            throw ApusError(.invalidArgument, run.console.errors)
+        }
         return try JSONFields.decode(ServiceSpec.self, from: run.engine.body(of: "POST /services/create"))
     }
 
@@ -45,17 +47,20 @@ import Testing
     @Test func everythingOfTheProcess() async throws {
         let container = try #require(
             try await spec(
-                "-e", "A=1", "-e", "HOME", "--container-label", "c=d", "-l", "a=b", "-u", "www:www", "-w", "/srv", "--hostname", "h", "-t", "--init", "--read-only",
+                "-e", "A=1", "-e", "HOME", "--container-label", "c=d", "-l", "a=b", "-u", "www:www", "-w", "/srv", "--hostname", "h", "-t", "--init",
+                "--read-only",
                 "--stop-signal", "SIGQUIT", "--stop-grace-period", "30s", "--cap-add", "net_admin", "--cap-drop", "ALL", "--sysctl", "a.b=1",
                 "--ulimit", "nofile=10:20", "--dns", "1.1.1.1", "--host", "db:10.0.0.1", "--group", "99", "--mount", "type=tmpfs,target=/tmp",
-                "--health-cmd", "curl -f localhost", "--health-retries", "2", "--entrypoint", "sh -c", "--oom-score-adj", "-5", command: ["true", "--x"]
+                "--health-cmd", "curl -f localhost", "--health-retries", "2", "--entrypoint", "sh -c", "--oom-score-adj", "-5",
+                command: ["true", "--x"]
             ).task.container)
         #expect(container.environment == ["A=1", "HOME=/root"] && container.labels == ["c": "d"])
         #expect(container.user == "www:www" && container.workingDirectory == "/srv" && container.hostname == "h" && container.terminal)
         #expect(container.initProcess == true && container.readOnly && container.stopSignal == "SIGQUIT" && container.stopGracePeriod == .seconds(30))
         #expect(container.capabilityAdd == ["CAP_NET_ADMIN"] && container.capabilityDrop == ["ALL"] && container.sysctls == ["a.b": "1"])
         #expect(container.ulimits.first?.hard == 20 && container.dns?.nameservers == ["1.1.1.1"] && container.hosts == ["10.0.0.1 db"])
-        #expect(container.groups == ["99"] && container.mounts.first?.kind == .tmpfs && container.healthcheck?.test == ["CMD-SHELL", "curl -f localhost"])
+        #expect(
+            container.groups == ["99"] && container.mounts.first?.kind == .tmpfs && container.healthcheck?.test == ["CMD-SHELL", "curl -f localhost"])
         #expect(container.healthcheck?.retries == 2 && container.command == ["sh", "-c"] && container.arguments == ["true", "--x"])
         #expect(container.oomScoreAdjustment == -5)
     }
@@ -63,7 +68,8 @@ import Testing
     @Test func resourcesRestartsAndUpdates() async throws {
         let made = try await spec(
             "--limit-cpu", "0.5", "--limit-memory", "64m", "--limit-pids", "10", "--reserve-memory", "32m", "--restart-condition", "on-failure",
-            "--restart-delay", "1s", "--restart-max-attempts", "3", "--update-order", "start-first", "--rollback-parallelism", "0", "--replicas-max-per-node", "2",
+            "--restart-delay", "1s", "--restart-max-attempts", "3", "--update-order", "start-first", "--rollback-parallelism", "0",
+            "--replicas-max-per-node", "2",
             "--constraint", "node.role==manager", "--placement-pref", "spread=node.labels.rack", "--log-driver", "none", "--log-opt", "a=b",
             "--endpoint-mode", "dnsrr")
         #expect(made.task.resources?.limits?.nanoCPUs == 500_000_000 && made.task.resources?.limits?.memoryBytes == 64 << 20)
@@ -72,7 +78,9 @@ import Testing
         // What is not given has the default: a parallelism of zero would mean all at once.
         #expect(made.update?.order == .startFirst && made.update?.parallelism == 1 && made.update?.monitor == .seconds(5))
         #expect(made.rollback?.parallelism == 0 && made.task.placement?.maxReplicas == 2)
-        #expect(made.task.placement?.constraints == ["node.role==manager"] && made.task.placement?.preferences.first?.spread?.descriptor == "node.labels.rack")
+        #expect(
+            made.task.placement?.constraints == ["node.role==manager"]
+                && made.task.placement?.preferences.first?.spread?.descriptor == "node.labels.rack")
         #expect(made.task.logDriver?.name == "none" && made.endpoint?.mode == .dnsRoundRobin)
     }
 
@@ -94,8 +102,10 @@ import Testing
         #expect(try await updated(changed) == before)
         changed = try await updated(
             changed,
-            "--image", "nginx:2", "--args", "a 'b c'", "--force", "--env-add", "A=9", "--env-rm", "B", "--publish-add", "81:81", "--publish-rm", "80", "--label-rm", "k",
-            "--label-add", "x=y", "--mount-add", "type=volume,source=b,target=/a", "--network-rm", "front", "--network-add", "back", "--host-rm", "db",
+            "--image", "nginx:2", "--args", "a 'b c'", "--force", "--env-add", "A=9", "--env-rm", "B", "--publish-add", "81:81", "--publish-rm", "80",
+            "--label-rm", "k",
+            "--label-add", "x=y", "--mount-add", "type=volume,source=b,target=/a", "--network-rm", "front", "--network-add", "back", "--host-rm",
+            "db",
             "--cap-drop", "net_admin", "--replicas", "7", "--limit-memory", "1g", "--no-read-only")
         let container = try #require(changed.task.container)
         #expect(container.image == "nginx:2" && container.arguments == ["a", "b c"] && changed.task.forceUpdate == 1)
@@ -111,8 +121,9 @@ import Testing
     @Test func containers() async throws {
         let body = try await container(
             [
-            "-p", "127.0.0.1:8080:80", "-p", "53:53/udp", "-v", "/srv:/srv:ro", "-v", "/data", "--restart", "on-failure:3", "-m", "64m", "--cpus", "0.5", "-h", "box",
-            "--network", "front", "--network-alias", "web", "--tmpfs", "/run:size=1m", "--device", "/dev/fuse:r", "--rm",
+                "-p", "127.0.0.1:8080:80", "-p", "53:53/udp", "-v", "/srv:/srv:ro", "-v", "/data", "--restart", "on-failure:3", "-m", "64m", "--cpus",
+                "0.5", "-h", "box",
+                "--network", "front", "--network-alias", "web", "--tmpfs", "/run:size=1m", "--device", "/dev/fuse:r", "--rm",
             ], command: ["-g", "x"])
         let host = try #require(body["HostConfig"])
         #expect(host["PortBindings"]?["80/tcp"] == [["HostIp": "127.0.0.1", "HostPort": "8080"]] && body["ExposedPorts"]?["53/udp"] == [:])

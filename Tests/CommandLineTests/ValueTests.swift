@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct DurationTextTests {
     @Test(arguments: [
-        ("30s", 30_000_000_000), ("1m30s", 90_000_000_000), ("500ms", 500_000_000), ("1.5h", 5_400_000_000_000), ("0", 0), ("0s", 0), ("2us", 2000), ("3µs", 3000),
+        ("30s", 30_000_000_000), ("1m30s", 90_000_000_000), ("500ms", 500_000_000), ("1.5h", 5_400_000_000_000), ("0", 0), ("0s", 0), ("2us", 2000),
+        ("3µs", 3000),
         ("7ns", 7), (".5s", 500_000_000), ("1.000000001s", 1_000_000_001),
     ])
     func readsAsGoWritesThem(_ text: String, _ nanoseconds: Int64) throws {
@@ -33,7 +34,8 @@ import Testing
 
 @Suite struct ByteSizeTests {
     @Test(arguments: [
-        ("0", 0), ("100", 100), ("100b", 100), ("1k", 1024), ("512m", 512 << 20), ("1.5g", 3 << 29), ("64MiB", 64 << 20), ("2GB", 2 << 30), ("1 g", 1 << 30),
+        ("0", 0), ("100", 100), ("100b", 100), ("1k", 1024), ("512m", 512 << 20), ("1.5g", 3 << 29), ("64MiB", 64 << 20), ("2GB", 2 << 30),
+        ("1 g", 1 << 30),
         ("1t", 1 << 40), ("0.1k", 102),
     ])
     func readsSizes(_ text: String, _ bytes: Int64) throws { #expect(try ByteSize.parse(text) == bytes) }
@@ -96,7 +98,8 @@ import Testing
         var generator = SystemRandomNumberGenerator()
         let alphabet = Array("0123456789:/-[].,=tcpudmo é\u{0}\"")
         for _ in 0..<3000 {
-            let text = String((0..<Int.random(in: 0...16, using: &generator)).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &generator)] })
+            let text = String(
+                (0..<Int.random(in: 0...16, using: &generator)).map { _ in alphabet[Int.random(in: 0..<alphabet.count, using: &generator)] })
             for port in (try? PortFlag.parseService(text)) ?? [] {
                 #expect((1...65535).contains(port.targetPort) && port.publishedPort <= 65535, "\(text)")
             }
@@ -106,7 +109,8 @@ import Testing
 
 @Suite struct MountFlagTests {
     @Test func readsAVolume() throws {
-        let mount = try MountFlag.parse("type=volume,src=data,dst=/data,readonly,volume-nocopy=true,volume-label=a=b,volume-driver=local,volume-opt=o=x")
+        let mount = try MountFlag.parse(
+            "type=volume,src=data,dst=/data,readonly,volume-nocopy=true,volume-label=a=b,volume-driver=local,volume-opt=o=x")
         #expect(mount.kind == .volume && mount.source == "data" && mount.target == "/data" && mount.readOnly)
         #expect(mount.volumeOptions?.noCopy == true && mount.volumeOptions?.labels == ["a": "b"])
         #expect(mount.volumeOptions?.driver?.name == "local" && mount.volumeOptions?.driver?.options == ["o": "x"])
@@ -120,12 +124,16 @@ import Testing
     }
 
     @Test func aQuotedFieldMayHaveACommaAndQuotes() throws {
-        #expect(try MountFlag.parse(#"type=volume,target=/d,"volume-opt=o=size=5,mode=""7""""#).volumeOptions?.driver?.options == ["o": "size=5,mode=\"7\""])
+        #expect(
+            try MountFlag.parse(#"type=volume,target=/d,"volume-opt=o=size=5,mode=""7""""#).volumeOptions?.driver?.options == [
+                "o": "size=5,mode=\"7\""
+            ])
     }
 
     @Test(arguments: [
         "", "type=bind", "type=disk,target=/x", "type=bind,source=rel,target=/x", "type=volume,target=rel", "type=tmpfs,source=a,target=/x",
-        "type=volume,target=/x,tmpfs-size=5m", "type=tmpfs,target=/x,tmpfs-mode=9", "target=/x,colour=red", "type=volume,target=/x,readonly=maybe", "\"type=volume",
+        "type=volume,target=/x,tmpfs-size=5m", "type=tmpfs,target=/x,tmpfs-mode=9", "target=/x,colour=red", "type=volume,target=/x,readonly=maybe",
+        "\"type=volume",
         "type=bind,source=/a,target=/b,bind-recursive=readonly",
     ])
     func refuses(_ text: String) { #expect(throws: ApusError.self) { try MountFlag.parse(text) } }
@@ -198,9 +206,18 @@ import Testing
     }
 
     @Test func booleansAsScriptsWriteThem() {
-        #expect(BooleanArguments.rewritten(["service", "create", "--detach=true", "--init=false", "--quiet=false", "nginx"]) == ["service", "create", "--detach", "--no-init", "nginx"])
+        #expect(
+            BooleanArguments.rewritten(["service", "create", "--detach=true", "--init=false", "--quiet=false", "nginx"]) == [
+                "service", "create", "--detach", "--no-init", "nginx",
+            ])
         // What belongs to the container stays.
-        #expect(BooleanArguments.rewritten(["run", "-d", "--name", "x", "nginx", "--force=true"]) == ["run", "-d", "--name", "x", "nginx", "--force=true"])
-        #expect(BooleanArguments.rewritten(["run", "-dit", "-p", "80:80", "--rm=true", "img", "--rm=true"]) == ["run", "-dit", "-p", "80:80", "--rm", "img", "--rm=true"])
+        #expect(
+            BooleanArguments.rewritten(["run", "-d", "--name", "x", "nginx", "--force=true"]) == [
+                "run", "-d", "--name", "x", "nginx", "--force=true",
+            ])
+        #expect(
+            BooleanArguments.rewritten(["run", "-dit", "-p", "80:80", "--rm=true", "img", "--rm=true"]) == [
+                "run", "-dit", "-p", "80:80", "--rm", "img", "--rm=true",
+            ])
     }
 }

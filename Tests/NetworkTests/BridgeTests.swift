@@ -8,6 +8,8 @@ import Testing
 @Suite struct BridgeTests {
     @Test func attachGivesTheContainerItsAddressRouteAndHardwareAddress() async throws {
         try await Laboratory.run { laboratory in
+            // A new namespace begins with the machine's own setting, which an engine may have changed already.
+            try await NetworkNamespaces.run(in: laboratory.host) { () throws(ApusError) in try SystemSetting.write("net/ipv4/ip_forward", "0") }
             let driver = try NetworkBridge(host: laboratory.services)
             let network = try testNetwork("front", "172.30.0.1/16")
             try await driver.create(network)

@@ -26,7 +26,7 @@ import Testing
         let running = try await test.runtime.start(id)
         #expect(running.phase == .running)
         #expect(running.processID > 1)
-        #expect(try Files.readText("/proc/\(running.processID)/cmdline").hasPrefix("/bin/sleep"))
+        try await eventually("its program runs") { try Files.readText("/proc/\(running.processID)/cmdline").hasPrefix("/bin/sleep") }
         await #expect { try await test.runtime.start(id) } throws: { ($0 as? ApusError)?.code == .conflict }
         await #expect { try await test.runtime.remove(id) } throws: { ($0 as? ApusError)?.code == .conflict }
         async let ended = test.runtime.wait(id)

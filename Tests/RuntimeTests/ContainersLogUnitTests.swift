@@ -32,6 +32,19 @@ import Testing
         try Files.removeTree(folder)
     }
 
+    @Test func aLineThatGoesOnInTheNextFileIsCountedOnce() throws {
+        let folder = try Files.makeTemporaryDirectory(prefix: "apus-tail")
+        let stamp = "2026-11-22T19:11:53.437923641+00:00 stdout"
+        let head = "\(stamp) F one\n"
+        try Files.writeAtomically(Array("\(head)\(stamp) P beg\n".utf8), to: "\(folder)/old", sync: false)
+        let descriptor = open("\(folder)/old", O_RDONLY)
+        defer { close(descriptor) }
+        #expect(LogTail.start(of: descriptor, lines: 0, isNewest: false) == (Int64(head.utf8.count), 0))
+        #expect(LogTail.start(of: descriptor, lines: 1, isNewest: false) == (0, 1))
+        #expect(LogTail.start(of: descriptor, lines: 1) == (Int64(head.utf8.count), 1))
+        try Files.removeTree(folder)
+    }
+
     @Test func sizesAndCountsAreChecked() throws {
         func options(_ values: [String: String]) throws -> LogOptions {
             var driver = LogDriver()

@@ -2,6 +2,7 @@ import Coding
 import Files
 import Glibc
 import PluginAPI
+import Processes
 import Testing
 
 @testable import RuntimeOCI
@@ -89,6 +90,50 @@ import Testing
         #expect(!Files.exists("\(test.folder)/state/containers/\(half)"))
         #expect(!test.remains().contains { $0.hasPrefix("mount") || $0.hasPrefix("process") || $0.hasPrefix("run/") }, "\(test.remains())")
         _ = try await test.runtime.start(id)
+        try await test.finish()
+    }
+
+    /// The engine of `aKilledEngineLosesNothing`, in a process of its own.
+    @Test(.enabled(if: getenv("APUS_TEST_ENGINE") != nil)) func engineThatIsKilled() async throws {
+        let folder = String(cString: try #require(getenv("APUS_TEST_ENGINE")))
+        let layers = String(cString: try #require(getenv("APUS_TEST_LAYERS"))).split(separator: ":").map(String.init)
+        let test = try TestRuntime(folder: folder, layers: layers)
+        // Its parent, should that be killed, kills it no more.
+        let parent = getppid()
+        while getppid() == parent {
+            let id = try await test.start(["/bin/sleep", "1000"])
+            try Files.writeAtomically([], to: "\(folder)/started-\(id)", sync: false)
+        }
+        try await test.finish()
+    }
+
+    @Test(arguments: 0..<4) func aKilledEngineLosesNothing(_ round: Int) async throws {
+        let test = try TestRuntime()
+        try await test.restart {
+            var environment = ["APUS_TEST_ENGINE=\(test.folder)", "APUS_TEST_LAYERS=\(BusyboxImage.layers.joined(separator: ":"))"]
+            for name in ["PATH", "LD_LIBRARY_PATH", "HOME"] {
+                if let value = getenv(name) { environment.append("\(name)=\(String(cString: value))") }
+            }
+            let engine = try Processes.spawn(
+                ProcessRequest(
+                    "/proc/\(getpid())/exe", ["--testing-library", "swift-testing", "--filter", "engineThatIsKilled"], environment: environment))
+            // Wherever it is with the next one.
+            try await eventually("some were started") {
+                try Files.list(test.folder).filter { $0.hasPrefix("started-") }.count >= 2 + round
+            }
+            try await ConcurrentTask.sleep(for: .milliseconds(round * 13))
+            kill(engine, SIGKILL)
+            _ = try await Processes.wait(engine)
+        }
+        let started = try Files.list(test.folder).filter { $0.hasPrefix("started-") }.map { ID(String($0.dropFirst(8))) }
+        for id in started {
+            let container = try await test.runtime.container(id)
+            #expect(container.state.phase == .running)
+            #expect(ProcessIdentity(running: Int32(container.state.processID)) != nil)
+        }
+        for container in try await test.runtime.containers() where container.state.phase == .created {
+            #expect(try await test.runtime.start(container.configuration.id).phase == .running)
+        }
         try await test.finish()
     }
 

@@ -97,12 +97,17 @@ final class TestRuntime: Sendable {
 
     var runtime: RuntimeOCI { current.withLock { $0 } }
 
-    init(layers: [String] = BusyboxImage.layers) throws {
-        folder = try Files.makeTemporaryDirectory(in: "/run", prefix: "apus-test")
-        cgroupParent = "/apus-test-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
+    convenience init(layers: [String] = BusyboxImage.layers) throws {
+        try self.init(folder: try Files.makeTemporaryDirectory(in: "/run", prefix: "apus-test"), layers: layers)
+    }
+
+    init(folder: String, layers: [String] = BusyboxImage.layers) throws {
+        self.folder = folder
+        cgroupParent = folder.replacing("/run/", with: "/")
         try Files.makeDirectory("\(folder)/state")
         try Files.makeDirectory("\(folder)/run")
-        host = TestHost(configuration: ["cgroup-parent": cgroupParent], stateDirectory: "\(folder)/state", runDirectory: "\(folder)/run")
+        host = TestHost(
+            configuration: ["cgroup-parent": cgroupParent], stateDirectory: "\(folder)/state", runDirectory: "\(folder)/run")
         images = TestImages(layers: layers)
         current = Mutex(try RuntimeOCI(host: host, images: images))
     }

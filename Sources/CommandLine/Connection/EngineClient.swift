@@ -42,7 +42,8 @@ final class EngineClient: Sendable {
             throw ApusError(.failed, "what answers at \(connection.name) is not an engine: its /_ping names no API version")
         }
         guard offered >= .oldest else {
-            throw ApusError(.failed, "the engine at \(connection.name) speaks API \(offered.text); apus needs \(EngineAPIVersion.oldest.text) at least")
+            throw ApusError(
+                .failed, "the engine at \(connection.name) speaks API \(offered.text); apus needs \(EngineAPIVersion.oldest.text) at least")
         }
         let version = min(offered, .newest)
         negotiated.withLock { $0 = version }
@@ -75,13 +76,16 @@ final class EngineClient: Sendable {
     /// Follows an answer without an end of its own. What `onChunk` throws ends it.
     func stream(
         _ method: String, _ path: String, _ query: Query = [:], body: EngineRequest.Body = .none, headers: [String: String] = [:],
-        onChunk: @escaping @Sendable ([UInt8]) throws(ApusError) -> Void
+        onHead: @escaping @Sendable (EngineResponse) -> Void = { _ in }, onChunk: @escaping @Sendable ([UInt8]) throws(ApusError) -> Void
     ) async throws(ApusError) {
         let request = try await request(method, path, query, body: body, headers: headers)
         let refusal = Mutex<EngineResponse?>(nil)
         try await connection.stream(
             request,
-            onHead: { head in refusal.withLock { $0 = head.status >= 400 ? head : nil } },
+            onHead: { head in
+                refusal.withLock { $0 = head.status >= 400 ? head : nil }
+                onHead(head)
+            },
             onChunk: { (chunk) throws(ApusError) in
                 let isRefused = refusal.withLock { refusal in
                     refusal?.body += chunk

@@ -60,7 +60,8 @@ final class HTTPEngineConnection: EngineConnection {
         case .unix(let path):
             return HTTPRequest(request.method, "http://apus" + request.target, headers: headers, body: body, unixSocket: path)
         case .tcp(let authority):
-            var message = HTTPRequest(request.method, "\(tls == nil ? "http" : "https")://\(authority)\(request.target)", headers: headers, body: body)
+            var message = HTTPRequest(
+                request.method, "\(tls == nil ? "http" : "https")://\(authority)\(request.target)", headers: headers, body: body)
             message.tls.authorityFile = tls?.authorityFile
             message.tls.certificateFile = tls?.certificateFile
             message.tls.keyFile = tls?.keyFile

@@ -9,10 +9,15 @@ enum LogOutput: Sendable, Hashable {
 /// Takes apart the API's multiplexed stream: frames of eight bytes (output, three zeros, length in network order) and content.
 struct LogStreamReader {
     private var buffer: [UInt8] = []
-    private let isRaw: Bool
+    private var isRaw: Bool
 
-    /// - Parameter isRaw: the container has a terminal, so there are no frames.
+    /// - Parameter isRaw: the container has a terminal, so there are no frames, unless the answer says that there are.
     init(isRaw: Bool) { self.isRaw = isRaw }
+
+    /// Looks at what the answer says of itself. Engines before API 1.42 say nothing.
+    mutating func begin(_ head: EngineResponse) {
+        if head.headers["content-type"]?.hasPrefix("application/vnd.docker.multiplexed-stream") == true { isRaw = false }
+    }
 
     mutating func take(_ chunk: [UInt8]) throws(ApusError) -> [(output: LogOutput, bytes: [UInt8])] {
         if isRaw { return [(.standard, chunk)] }

@@ -23,7 +23,9 @@ struct Query: Sendable, Hashable, ExpressibleByDictionaryLiteral {
     mutating func add(filters: [String: [String]]) {
         guard !filters.isEmpty else { return }
         let object = JSONObject(
-            filters.mapValues { values in .object(JSONObject(Dictionary(values.map { ($0, JSONValue.bool(true)) }, uniquingKeysWith: { first, _ in first }))) })
+            filters.mapValues { values in
+                .object(JSONObject(Dictionary(values.map { ($0, JSONValue.bool(true)) }, uniquingKeysWith: { first, _ in first })))
+            })
         items.append(("filters", JSONValue.object(object).text()))
     }
 

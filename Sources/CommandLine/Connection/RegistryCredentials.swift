@@ -24,7 +24,7 @@ struct RegistryCredentials {
         let bytes: [UInt8]
         do throws(ApusError) {
             bytes = try LocalFile.bytes(path)
-        } catch where error.code == .notFound {
+        } catch  where error.code == .notFound {
             return RegistryCredentials(content: [:], path: path)
         }
         do throws(ApusError) {

@@ -7,7 +7,8 @@ struct ContainerCommand: AsyncParsableCommand {
         commandName: "container", abstract: "Containers of this node.",
         subcommands: [
             ContainerListCommand.self, RunCommand.self, ContainerCreateCommand.self, StartCommand.self, StopCommand.self, RestartCommand.self,
-            KillCommand.self, WaitCommand.self, RenameCommand.self, ContainerLogsCommand.self, ContainerInspectCommand.self, ContainerRemoveCommand.self,
+            KillCommand.self, WaitCommand.self, RenameCommand.self, ContainerLogsCommand.self, ContainerInspectCommand.self,
+            ContainerRemoveCommand.self,
         ])
 }
 
@@ -17,7 +18,7 @@ struct ContainerListOptions: ParsableArguments {
     @Flag(name: [.customShort("a"), .long], help: "Also those that do not run.") var all = false
     @Flag(help: "Cut nothing short.") var noTrunc = false
     @Flag(name: [.customShort("l"), .long], help: "Only the newest.") var latest = false
-    @Option(name: [.customShort("n"), .long], help: "Only so many of the newest.", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(name: [.customShort("n"), .long], help: "Only so many of the newest.", transform: ServiceOptions.count)
     var last: UInt64?
     @Flag(name: [.customShort("s"), .long], help: "Show how much each wrote.") var size = false
 
@@ -65,7 +66,8 @@ enum ContainerText {
             noTrunc ? id : String(id.prefix(12)), noTrunc ? image : ImageText.isID(image) ? ImageText.shortID(image) : ServiceText.image(image),
             "\"\(noTrunc ? command : command.shortened(to: 20))\"", HumanText.ago(created, now: now), container["Status"]?.string ?? "",
             ports(container["Ports"]?.array ?? []), names.joined(separator: ","), container["State"]?.string ?? "", created.description,
-            ServiceText.labels(container.strings("Labels")), (container["NetworkSettings"]?["Networks"]?.object?.keys ?? []).sorted().joined(separator: ","),
+            ServiceText.labels(container.strings("Labels")),
+            (container["NetworkSettings"]?["Networks"]?.object?.keys ?? []).sorted().joined(separator: ","),
             (container["Mounts"]?.array ?? []).map { $0["Name"]?.string ?? $0["Source"]?.string ?? "" }.joined(separator: ","),
             "\(ByteSize.decimalText(container["SizeRw"]?.integer ?? 0)) (virtual \(ByteSize.decimalText(container["SizeRootFs"]?.integer ?? 0)))",
         ]
@@ -73,7 +75,8 @@ enum ContainerText {
 
     /// `0.0.0.0:80->80/tcp, 443/tcp`.
     static func ports(_ ports: [JSONValue]) -> String {
-        ports.sorted { ($0["PrivatePort"]?.integer ?? 0, $0["IP"]?.string ?? "") < ($1["PrivatePort"]?.integer ?? 0, $1["IP"]?.string ?? "") }.map { port in
+        ports.sorted { ($0["PrivatePort"]?.integer ?? 0, $0["IP"]?.string ?? "") < ($1["PrivatePort"]?.integer ?? 0, $1["IP"]?.string ?? "") }.map {
+            port in
             let inner = "\(port["PrivatePort"]?.integer ?? 0)/\(port["Type"]?.string ?? "tcp")"
             guard let outer = port["PublicPort"]?.integer, outer > 0 else { return inner }
             let address = port["IP"]?.string ?? ""
@@ -111,7 +114,9 @@ struct StartCommand: EngineCommand {
 /// How a container is stopped.
 struct StopOptions: ParsableArguments {
     @Option(name: [.customShort("s"), .long], help: "Signal to send first.") var signal: String?
-    @Option(name: [.customShort("t"), .customLong("timeout"), .customLong("time")], parsing: .unconditional, help: ArgumentHelp("How long it may take, then it is killed; -1 waits for ever.", valueName: "seconds"))
+    @Option(
+        name: [.customShort("t"), .customLong("timeout"), .customLong("time")], parsing: .unconditional,
+        help: ArgumentHelp("How long it may take, then it is killed; -1 waits for ever.", valueName: "seconds"))
     var timeout: Int64?
 
     var query: Query {
@@ -206,7 +211,9 @@ struct ContainerLogsCommand: EngineCommand {
         let path = "/containers/\(container.pathComponent)"
         let isTerminal = try await context.client.get(path + "/json")["Config"]?["Tty"]?.bool ?? false
         let printer = LogPrinter(console: context.console, isRaw: isTerminal)
-        try await context.client.stream("GET", path + "/logs", query) { chunk throws(ApusError) in try printer.take(chunk) }
+        try await context.client.stream("GET", path + "/logs", query, onHead: { printer.begin($0) }) { chunk throws(ApusError) in
+            try printer.take(chunk)
+        }
     }
 }
 

@@ -5,13 +5,15 @@ import PluginAPI
 /// All flags of `run` and `create` that say what the container is, as the body of `POST /containers/create`.
 struct ContainerOptions: ParsableArguments {
     @Option(help: "Name of the container; one is made up without it.") var name: String?
-    @Option(name: [.customShort("p"), .long], help: ArgumentHelp("Publish a port.", valueName: "[[address:]port:]port[/protocol]")) var publish: [String] = []
+    @Option(name: [.customShort("p"), .long], help: ArgumentHelp("Publish a port.", valueName: "[[address:]port:]port[/protocol]")) var publish:
+        [String] = []
     @Flag(name: [.customShort("P"), .long], help: "Publish all ports that the image exposes.") var publishAll = false
     @Option(help: ArgumentHelp("Port that is served inside.", valueName: "port[/protocol]")) var expose: [String] = []
     @Option(name: [.customShort("e"), .long], help: ArgumentHelp("Environment variable.", valueName: "NAME=value")) var env: [String] = []
     @Option(help: "File with environment variables, one a line.") var envFile: [String] = []
     @Option(name: [.customShort("l"), .long], help: ArgumentHelp("Label.", valueName: "key=value")) var label: [String] = []
-    @Option(name: [.customShort("v"), .long], help: ArgumentHelp("Bind or volume to mount.", valueName: "source:target[:options]")) var volume: [String] = []
+    @Option(name: [.customShort("v"), .long], help: ArgumentHelp("Bind or volume to mount.", valueName: "source:target[:options]")) var volume:
+        [String] = []
     @Option(help: ArgumentHelp("Mount something: type=bind|volume|tmpfs,source=…,target=….", valueName: "mount")) var mount: [String] = []
     @Option(help: ArgumentHelp("Mount a tmpfs.", valueName: "target[:options]")) var tmpfs: [String] = []
     @Option(name: .customLong("network"), help: "Network to join; also host, none, or container:NAME.") var network: String?
@@ -30,11 +32,14 @@ struct ContainerOptions: ParsableArguments {
     @Flag(inversion: .prefixedNo, help: "Make the root file system read-only.") var readOnly = false
     @Flag(help: "Give the container all that root on this machine may do.") var privileged = false
     @Option(help: "no, always, unless-stopped or on-failure[:number] (default: no).") var restart = "no"
-    @Option(name: [.customShort("m"), .long], help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse) var memory: Int64?
-    @Option(help: ArgumentHelp("Memory that is left to it when there is little.", valueName: "bytes"), transform: ByteSize.parse) var memoryReservation: Int64?
-    @Option(parsing: .unconditional, help: ArgumentHelp("Most memory and swap together; -1 is without limit.", valueName: "bytes")) var memorySwap: String?
+    @Option(name: [.customShort("m"), .long], help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse)
+    var memory: Int64?
+    @Option(help: ArgumentHelp("Memory that is left to it when there is little.", valueName: "bytes"), transform: ByteSize.parse)
+    var memoryReservation: Int64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Most memory and swap together; -1 is without limit.", valueName: "bytes")) var memorySwap:
+        String?
     @Option(help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var cpus: Int64?
-    @Option(name: [.customShort("c"), .long], help: "Share of the CPUs beside others.", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(name: [.customShort("c"), .long], help: "Share of the CPUs beside others.", transform: ServiceOptions.count)
     var cpuShares: UInt64?
     @Option(parsing: .unconditional, help: "Most processes; -1 is without limit.") var pidsLimit: Int64?
     @Option(help: ArgumentHelp("Size of /dev/shm.", valueName: "bytes"), transform: ByteSize.parse) var shmSize: Int64?
@@ -47,7 +52,7 @@ struct ContainerOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: "How readily the kernel kills the process when memory ends (-1000 to 1000).", transform: WordFlag.oomScore)
     var oomScoreAdj: Int64?
     @Option(help: "Signal that stops it, such as SIGQUIT.") var stopSignal: String?
-    @Option(help: ArgumentHelp("How long it may take to stop.", valueName: "seconds"), transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: ArgumentHelp("How long it may take to stop.", valueName: "seconds"), transform: ServiceOptions.count)
     var stopTimeout: UInt64?
     @Option(help: "Where output goes, such as json-file or none.") var logDriver: String?
     @Option(help: ArgumentHelp("Option of the log driver.", valueName: "key=value")) var logOpt: [String] = []

@@ -25,28 +25,31 @@ struct RunCommand: EngineCommand {
         guard detach || !interactive else {
             throw ApusError(.unimplemented, "-i without -d: standard input cannot be attached yet. Leave -i out, or run it in the background with -d")
         }
+        let code: Int32
         do throws(ApusError) {
-            // In the foreground it is removed here, after the last of its output was read.
-            let id = try await context.createContainer(
-                options, image: image, arguments: arguments, opensInput: interactive, removes: removes && detach, quiet: quiet)
-            if let cidfile { try LocalFile.create(cidfile, id) }
-            try await context.client.post("/containers/\(id)/start")
-            if detach {
-                context.console.line(id)
-                return
-            }
-            let code = try await context.followContainer(id, isTerminal: options.tty)
-            if removes { try await context.client.delete("/containers/\(id)", ["v": "1"]) }
-            if code != 0 { throw ApusError(.failed, "exit \(code)") }
+            code = try await start(context)
         } catch {
-            if let code = Self.exitCode(of: error) { throw ExitCode(code) }
             context.console.errorLine("apus: \(error.message)")
             throw ExitCode(Self.failureCode(error))
         }
+        if code != 0 { throw ExitCode(code) }
     }
 
-    /// The container's own code travels as an error of that form.
-    private static func exitCode(of error: ApusError) -> Int32? { error.message.hasPrefix("exit ") ? Int32(error.message.dropFirst(5)) : nil }
+    /// Returns the exit code of the container, or zero when it is left running.
+    private func start(_ context: CommandContext) async throws(ApusError) -> Int32 {
+        // In the foreground it is removed here, after the last of its output was read.
+        let id = try await context.createContainer(
+            options, image: image, arguments: arguments, opensInput: interactive, removes: removes && detach, quiet: quiet)
+        if let cidfile { try LocalFile.create(cidfile, id) }
+        try await context.client.post("/containers/\(id)/start")
+        if detach {
+            context.console.line(id)
+            return 0
+        }
+        let code = try await context.followContainer(id, isTerminal: options.tty)
+        if removes { await context.removeEnded(id) }
+        return code
+    }
 
     /// As shells do: 127 when the command does not exist, 126 when it cannot be run, 125 for everything of the engine.
     static func failureCode(_ error: ApusError) -> Int32 {
@@ -58,7 +61,8 @@ struct RunCommand: EngineCommand {
 
 struct ContainerCreateCommand: EngineCommand {
     static let configuration = CommandConfiguration(
-        commandName: "create", abstract: "Make a container without starting it.", usage: "apus create [<options>] <image> [<command> ...]", helpNames: .long)
+        commandName: "create", abstract: "Make a container without starting it.", usage: "apus create [<options>] <image> [<command> ...]",
+        helpNames: .long)
 
     @OptionGroup var options: ContainerOptions
     @Flag(name: [.customShort("i"), .long], help: "Keep standard input open.") var interactive = false
@@ -96,7 +100,7 @@ extension CommandContext {
         let answer: JSONValue
         do throws(ApusError) {
             answer = try await client.post("/containers/create", query, body: body)
-        } catch where error.code == .notFound && options.pull == "missing" && error.message.lowercased().contains("image") {
+        } catch  where error.code == .notFound && options.pull == "missing" && error.message.lowercased().contains("image") {
             if !quiet { aside.console.line("Unable to find image '\(image)' on this node: pulling it") }
             try await aside.pull(image, platform: options.platform, quiet: quiet)
             answer = try await client.post("/containers/create", query, body: body)
@@ -106,13 +110,24 @@ extension CommandContext {
         return id
     }
 
+    /// Removes a container whose exit code matters more than that it could not be removed.
+    func removeEnded(_ id: String) async {
+        do throws(ApusError) {
+            try await client.delete("/containers/\(id)", ["v": "1"])
+        } catch {
+            if error.code != .notFound { console.errorLine("apus: warning: the container was not removed: \(error.message)") }
+        }
+    }
+
     /// Shows the output of a container until it ends; returns its exit code. Ctrl-C goes to the container.
     func followContainer(_ id: String, isTerminal: Bool) async throws(ApusError) -> Int32 {
         let signals = SignalForwarder(client: client, id: id)
         do {
             return try await interrupts.handling({ signals.forward($0) }) {
                 let printer = LogPrinter(console: console, isRaw: isTerminal)
-                try await client.stream("GET", "/containers/\(id)/logs", ["stdout": "1", "stderr": "1", "follow": "1"]) { chunk throws(ApusError) in
+                try await client.stream(
+                    "GET", "/containers/\(id)/logs", ["stdout": "1", "stderr": "1", "follow": "1"], onHead: { printer.begin($0) }
+                ) { chunk throws(ApusError) in
                     try printer.take(chunk)
                 }
                 let answer = try await client.post("/containers/\(id)/wait")

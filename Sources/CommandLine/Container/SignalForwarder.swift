@@ -35,6 +35,8 @@ final class LogPrinter: Sendable {
         reader = Mutex(LogStreamReader(isRaw: isRaw))
     }
 
+    func begin(_ head: EngineResponse) { reader.withLock { $0.begin(head) } }
+
     func take(_ chunk: [UInt8]) throws(ApusError) {
         for piece in try reader.withLock({ reader throws(ApusError) in try reader.take(chunk) }) {
             if piece.output == .error { console.writeError(piece.bytes) } else { console.write(piece.bytes) }

@@ -6,7 +6,8 @@ struct ImageCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "image", abstract: "Images of this node.",
         subcommands: [
-            ImageListCommand.self, ImageInspectCommand.self, PullCommand.self, TagCommand.self, ImageRemoveCommand.self, LoadCommand.self, ImportCommand.self,
+            ImageListCommand.self, ImageInspectCommand.self, PullCommand.self, TagCommand.self, ImageRemoveCommand.self, LoadCommand.self,
+            ImportCommand.self,
         ])
 }
 
@@ -154,11 +155,14 @@ struct LoadCommand: EngineCommand {
 struct ImportCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "import", abstract: "Make an image of the files in an archive.")
 
-    @Option(name: [.customShort("c"), .long], parsing: .unconditionalSingleValue, help: ArgumentHelp("A line as in a Dockerfile, such as 'CMD [\"/bin/sh\"]'.", valueName: "line"))
+    @Option(
+        name: [.customShort("c"), .long], parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("A line as in a Dockerfile, such as 'CMD [\"/bin/sh\"]'.", valueName: "line"))
     var change: [String] = []
     @Option(name: [.customShort("m"), .long], help: "A note in the image's history.") var message: String?
     @Option(help: ArgumentHelp("Platform, such as linux/arm64.", valueName: "os/architecture")) var platform: String?
-    @Argument(help: ArgumentHelp("The archive, - for standard input, or an address that the engine can reach.", valueName: "file|-|url")) var source: String
+    @Argument(help: ArgumentHelp("The archive, - for standard input, or an address that the engine can reach.", valueName: "file|-|url")) var source:
+        String
     @Argument(help: ArgumentHelp("Name of the image.", valueName: "name[:tag]")) var reference: String?
 
     func run(with context: CommandContext) async throws {

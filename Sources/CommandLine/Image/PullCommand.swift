@@ -70,7 +70,9 @@ private final class TransferDisplay: Sendable {
         let text = try state.withLock { state throws(ApusError) in
             var plain: [String] = []
             for message in try state.reader.take(chunk) {
-                if let error = message["errorDetail"]?["message"]?.string ?? message["error"]?.string { throw ApusError(.failed, EngineFailure.hinted(error)) }
+                if let error = message["errorDetail"]?["message"]?.string ?? message["error"]?.string {
+                    throw ApusError(.failed, EngineFailure.hinted(error))
+                }
                 plain += state.progress.apply(message)
             }
             if let columns { return state.live.replacing(with: state.progress.lines(columns: columns)) }

@@ -6,7 +6,8 @@ struct NodeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "node", abstract: "Nodes of the swarm.",
         subcommands: [
-            NodeListCommand.self, NodeInspectCommand.self, NodeTasksCommand.self, NodeUpdateCommand.self, NodePromoteCommand.self, NodeDemoteCommand.self,
+            NodeListCommand.self, NodeInspectCommand.self, NodeTasksCommand.self, NodeUpdateCommand.self, NodePromoteCommand.self,
+            NodeDemoteCommand.self,
             NodeRemoveCommand.self,
         ])
 }
@@ -26,7 +27,9 @@ struct NodeListCommand: EngineCommand {
         let nodes = try await context.client.get("/nodes", try list.query()).array ?? []
         let own = list.quiet ? nil : try await context.client.get("/info")["Swarm"]?["NodeID"]?.string
         var rows: [[String]] = []
-        for json in nodes { rows.append(Self.row(try JSONFields.decode(Node.self, from: json, unknownFields: .ignore), own: own, isTable: list.format == nil)) }
+        for json in nodes {
+            rows.append(Self.row(try JSONFields.decode(Node.self, from: json, unknownFields: .ignore), own: own, isTable: list.format == nil))
+        }
         try context.show(Listing(columns: Self.columns, rows: rows.sorted { $0[1] < $1[1] }), format: list.format, quiet: list.quiet)
     }
 

@@ -46,7 +46,8 @@ struct Template: Sendable {
                 var last = end
                 if end == "else" { (otherwise, last) = try parse(&pieces) }
                 guard last == "end" else { throw problem("{{\(word)}} has no {{end}}") }
-                nodes.append(word == "if" ? .condition(expression, then: body, otherwise: otherwise) : .range(expression, body: body, otherwise: otherwise))
+                nodes.append(
+                    word == "if" ? .condition(expression, then: body, otherwise: otherwise) : .range(expression, body: body, otherwise: otherwise))
             default: nodes.append(.value(try TemplateExpression(action)))
             }
         }

@@ -116,7 +116,8 @@ struct TemplateExpression: Sendable {
                 } else if functions.contains(String(token)) {
                     words.append(.function(String(token)))
                 } else {
-                    throw Template.problem("\"\(token)\" is not known; there are fields such as .Name, and \(functions.sorted().joined(separator: ", "))")
+                    throw Template.problem(
+                        "\"\(token)\" is not known; there are fields such as .Name, and \(functions.sorted().joined(separator: ", "))")
                 }
             }
         }

@@ -12,14 +12,18 @@ struct PluginCommand: AsyncParsableCommand {
 }
 
 struct PluginListCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "ls", abstract: "List the plugins, also those that cannot be used.", aliases: ["list"])
+    static let configuration = CommandConfiguration(
+        commandName: "ls", abstract: "List the plugins, also those that cannot be used.", aliases: ["list"])
 
     static let columns: [Listing.Column] = [
         .init("Name", "PLUGIN"), .init("Version", "VERSION"), .init("State", "STATE"), .init("Enabled", "ENABLED"), .init("Default", "DEFAULT"),
-        .init("Reason", "REASON"), .init("Role", "ROLE", isShown: false), .init("Path", "PATH", isShown: false), .init("SHA256", "SHA256", isShown: false),
+        .init("Reason", "REASON"), .init("Role", "ROLE", isShown: false), .init("Path", "PATH", isShown: false),
+        .init("SHA256", "SHA256", isShown: false),
     ]
 
-    @Option(name: [.customShort("f"), .long], help: ArgumentHelp("Show only what fits: enabled=true, role=scheduler, name=…, state=….", valueName: "key=value"))
+    @Option(
+        name: [.customShort("f"), .long],
+        help: ArgumentHelp("Show only what fits: enabled=true, role=scheduler, name=…, state=….", valueName: "key=value"))
     var filter: [String] = []
     @Option(help: "table, json (one object a line), or a template such as '{{.Name}} {{.State}}'.") var format: String?
     @Flag(name: [.customShort("q"), .long], help: "Show only names.") var quiet = false
@@ -42,7 +46,8 @@ struct PluginListCommand: EngineCommand {
             let reason = plugin["Reason"]?.string ?? ""
             return [
                 role.isEmpty || name.hasPrefix(role + "/") ? name : "\(role)/\(name)", plugin["Version"]?.string ?? "", plugin["State"]?.string ?? "",
-                "\(plugin["Enabled"]?.bool ?? false)", "\(plugin["Default"]?.bool ?? false)", isShort ? reason.printable.shortened(to: 100) : reason, role,
+                "\(plugin["Enabled"]?.bool ?? false)", "\(plugin["Default"]?.bool ?? false)", isShort ? reason.printable.shortened(to: 100) : reason,
+                role,
                 plugin["Path"]?.string ?? "", plugin["SHA256"]?.string ?? "",
             ]
         }.filter { row in
@@ -57,9 +62,12 @@ struct PluginListCommand: EngineCommand {
 
 /// `role/name`, as plugins are named.
 enum PluginName {
-    /// Checks a name and takes `:latest`, which docker shows, off.
+    /// The name without `:latest`, which docker shows. A file that is no plugin is listed too, with a name of its own.
+    static func anyName(_ text: String) -> String { text.hasSuffix(":latest") ? String(text.dropLast(7)) : text }
+
+    /// The name of a plugin, without `:latest`.
     static func parse(_ text: String) throws(ApusError) -> String {
-        let name = text.hasSuffix(":latest") ? String(text.dropLast(7)) : text
+        let name = anyName(text)
         let parts = name.split(separator: "/", omittingEmptySubsequences: false)
         guard parts.count == 2, PluginRole(rawValue: String(parts[0])) != nil, !parts[1].isEmpty else {
             throw ApusError(
@@ -79,7 +87,7 @@ struct PluginInspectCommand: EngineCommand {
 
     func run(with context: CommandContext) async throws {
         try await context.inspect(plugins, format: inspect.format) { name throws(ApusError) in
-            try await context.client.get("/plugins/\(try PluginName.parse(name).pathName)/json")
+            try await context.client.get("/apus/plugins/\(PluginName.anyName(name).pathName)/json")
         }
     }
 }
@@ -142,7 +150,7 @@ struct PluginRemoveCommand: EngineCommand {
         var query: Query = [:]
         query.add("force", force)
         try await context.each(plugins) { name throws(ApusError) in
-            try await context.client.delete("/plugins/\(try PluginName.parse(name).pathName)", query)
+            try await context.client.delete("/plugins/\(PluginName.anyName(name).pathName)", query)
             context.console.line(name)
         }
     }

@@ -15,7 +15,8 @@ struct PluginNewCommand: EngineCommand {
     func run(with context: CommandContext) async throws {
         guard let role = PluginRole(rawValue: role) else {
             throw ApusError(
-                .invalidArgument, "\"\(role)\" is not a role of a plugin; the roles are \(PluginRole.allCases.map(\.rawValue).joined(separator: ", "))")
+                .invalidArgument,
+                "\"\(role)\" is not a role of a plugin; the roles are \(PluginRole.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         let interface = try pluginApi.map { path throws(ApusError) in try LocalFile.absolute(path) } ?? Self.installedInterface()
         let files = try PluginTemplate.files(role: role, name: name, pluginAPIPath: interface)

@@ -155,7 +155,8 @@ struct ServiceChangeOptions: ParsableArguments {
                 throw ApusError(.notFound, "--publish-rm \(text): \(spec.name) does not publish that port of its containers")
             }
         }
-        for port in try ServiceCreateOptions.each(publishAdd, "--publish-add", PortFlag.parseService).flatMap({ $0 }) where !endpoint.ports.contains(port) {
+        for port in try ServiceCreateOptions.each(publishAdd, "--publish-add", PortFlag.parseService).flatMap({ $0 })
+        where !endpoint.ports.contains(port) {
             endpoint.ports.append(port)
         }
         spec.endpoint = endpoint

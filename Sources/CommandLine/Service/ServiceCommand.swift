@@ -38,7 +38,9 @@ struct ServiceInspectCommand: EngineCommand {
 
     func run(with context: CommandContext) async throws {
         guard pretty else {
-            try await context.inspect(services, format: inspect.format) { name throws(ApusError) in try await context.client.get("/services/\(name.pathComponent)") }
+            try await context.inspect(services, format: inspect.format) { name throws(ApusError) in
+                try await context.client.get("/services/\(name.pathComponent)")
+            }
             return
         }
         try await context.each(services) { name throws(ApusError) in
@@ -63,14 +65,16 @@ struct ServiceRemoveCommand: EngineCommand {
 /// A service as text.
 enum ServiceText {
     static let columns: [Listing.Column] = [
-        .init("ID", "ID"), .init("Name", "NAME"), .init("Mode", "MODE"), .init("Replicas", "REPLICAS"), .init("Image", "IMAGE"), .init("Ports", "PORTS"),
+        .init("ID", "ID"), .init("Name", "NAME"), .init("Mode", "MODE"), .init("Replicas", "REPLICAS"), .init("Image", "IMAGE"),
+        .init("Ports", "PORTS"),
         .init("UpdateStatus", "UPDATE STATUS", isShown: false), .init("Labels", "LABELS", isShown: false),
     ]
 
     static func row(_ service: Service, status: JSONValue?, isQuiet: Bool = false) -> [String] {
         [
             isQuiet ? service.id.text : service.id.short, service.spec.name, mode(service.spec.mode), replicas(service, status),
-            image(service.spec.task.container?.image ?? ""), ports(service.endpoint.ports.isEmpty ? service.spec.endpoint?.ports ?? [] : service.endpoint.ports),
+            image(service.spec.task.container?.image ?? ""),
+            ports(service.endpoint.ports.isEmpty ? service.spec.endpoint?.ports ?? [] : service.endpoint.ports),
             service.updateStatus?.state.rawValue ?? "", labels(service.spec.labels),
         ]
     }
@@ -101,7 +105,8 @@ enum ServiceText {
     static func ports(_ ports: [PortConfig]) -> String {
         ports.map { port in
             port.publishMode == .host
-                ? "\(port.publishedPort)->\(port.targetPort)/\(port.transport.rawValue) (host)" : "*:\(port.publishedPort)->\(port.targetPort)/\(port.transport.rawValue)"
+                ? "\(port.publishedPort)->\(port.targetPort)/\(port.transport.rawValue) (host)"
+                : "*:\(port.publishedPort)->\(port.targetPort)/\(port.transport.rawValue)"
         }.joined(separator: ", ")
     }
 

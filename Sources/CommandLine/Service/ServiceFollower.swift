@@ -19,7 +19,11 @@ struct ServiceFollower: Sendable {
         let work = ConcurrentTask { try await loop() }
         do {
             try await context.interrupts.handling({ _ in work.cancel() }) {
-                try await withTaskCancellationHandler { try await work.value } onCancel: { work.cancel() }
+                try await withTaskCancellationHandler {
+                    try await work.value
+                } onCancel: {
+                    work.cancel()
+                }
             }
         } catch {
             guard work.isCancelled else { throw error }
@@ -45,7 +49,10 @@ struct ServiceFollower: Sendable {
                 let rest = monitor - (now - convergedAt)
                 verdict = "verify: waiting \(rest.components.seconds + 1) seconds to see whether the tasks stay up"
             } else {
-                verdict = progress.isConverged ? "verify: Service \(service.spec.name) converged" : ""
+                let isWatched = progress.isUpdating && progress.done == progress.total
+                verdict =
+                    progress.isConverged
+                    ? "verify: Service \(service.spec.name) converged" : isWatched ? "verify: the engine watches whether the tasks stay up" : ""
             }
             show(progress, verdict, &shown, &live)
             if case .failed(let message) = progress.outcome { throw ApusError(.failed, "service \(service.spec.name): \(message)") }

@@ -12,7 +12,9 @@ struct LogOptions: ParsableArguments {
     @Flag(help: "Show what the log driver knows besides.") var details = false
 
     func query(now: Timestamp) throws(ApusError) -> Query {
-        guard tail == "all" || Int(tail).map({ $0 >= 0 }) == true else { throw ApusError(.invalidArgument, "--tail \(tail): it is a number of lines, or all") }
+        guard tail == "all" || Int(tail).map({ $0 >= 0 }) == true else {
+            throw ApusError(.invalidArgument, "--tail \(tail): it is a number of lines, or all")
+        }
         var query: Query = ["stdout": "1", "stderr": "1"]
         query.add("follow", follow)
         query.add("tail", tail)
@@ -30,7 +32,8 @@ enum TimeFlag {
         if let seconds = Int64(number.head), seconds >= 0, number.tail.map({ $0.utf8.allSatisfy { (48...57).contains($0) } }) ?? true { return text }
         if let time = time(text) { return seconds(time) }
         guard let duration = try? DurationText.parse(text) else {
-            throw ApusError(.invalidArgument, "\(flag) \(text): write a time such as 2026-01-31T12:00:00Z, seconds of Unix time, or how long ago, such as 10m")
+            throw ApusError(
+                .invalidArgument, "\(flag) \(text): write a time such as 2026-01-31T12:00:00Z, seconds of Unix time, or how long ago, such as 10m")
         }
         return seconds(Timestamp(nanoseconds: now.nanoseconds &- duration.nanoseconds))
     }
@@ -62,18 +65,25 @@ struct ServiceLogsCommand: EngineCommand {
         let (path, isTerminal) = try await find(context)
         let names = ServiceLogNames(
             tasks: raw ? [] : try await context.client.tasks(filters: path.filters),
-            nodes: raw || noResolve ? [:] : try await context.nodeNames(), service: noResolve ? nil : path.name, noTrunc: noTrunc, noTaskIDs: noTaskIds)
+            nodes: raw || noResolve ? [:] : try await context.nodeNames(), service: noResolve ? nil : path.name, noTrunc: noTrunc,
+            noTaskIDs: noTaskIds)
         let printer = ServiceLogPrinter(
-            console: context.console, names: names, isTerminal: isTerminal, isRaw: raw, hasTimestamps: options.timestamps, showsDetails: options.details)
-        try await context.client.stream("GET", path.logs, query) { chunk throws(ApusError) in try printer.take(chunk) }
+            console: context.console, names: names, isTerminal: isTerminal, isRaw: raw, hasTimestamps: options.timestamps,
+            showsDetails: options.details)
+        try await context.client.stream("GET", path.logs, query, onHead: { printer.begin($0) }) { chunk throws(ApusError) in try printer.take(chunk) }
         printer.finish()
     }
 
-    private func find(_ context: CommandContext) async throws(ApusError) -> ((logs: String, filters: [String: [String]], name: String), isTerminal: Bool) {
+    private func find(_ context: CommandContext) async throws(ApusError) -> (
+        (logs: String, filters: [String: [String]], name: String), isTerminal: Bool
+    ) {
         do throws(ApusError) {
             let service = try await context.client.service(target)
-            return (("/services/\(service.id.text)/logs", ["service": [service.id.text]], service.spec.name), service.spec.task.container?.terminal ?? false)
-        } catch where error.code == .notFound {
+            return (
+                ("/services/\(service.id.text)/logs", ["service": [service.id.text]], service.spec.name),
+                service.spec.task.container?.terminal ?? false
+            )
+        } catch  where error.code == .notFound {
             guard let task = try? await context.client.get("/tasks/\(target.pathComponent)") else {
                 throw ApusError(.notFound, "there is no service and no task \(target)")
             }
@@ -138,6 +148,8 @@ private final class ServiceLogPrinter: Sendable {
         self.showsDetails = showsDetails
         state = Mutex(State(reader: LogStreamReader(isRaw: isTerminal)))
     }
+
+    func begin(_ head: EngineResponse) { state.withLock { $0.reader.begin(head) } }
 
     func take(_ chunk: [UInt8]) throws(ApusError) {
         let lines = try state.withLock { state throws(ApusError) in

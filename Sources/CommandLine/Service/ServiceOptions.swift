@@ -10,17 +10,20 @@ struct ServiceOptions: ParsableArguments {
     @OptionGroup(title: "Updates") var update: ServiceUpdateOptions
     @OptionGroup(title: "Rollbacks") var rollback: ServiceRollbackOptions
 
-    @Option(help: "Number of tasks.", transform: { text throws(ApusError) in try ServiceOptions.count(text) }) var replicas: UInt64?
-    @Option(help: "Tasks of a job that run at once.", transform: { text throws(ApusError) in try ServiceOptions.count(text) }) var maxConcurrent: UInt64?
-    @Option(help: "Most tasks on one node; 0 is without limit.", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Number of tasks.", transform: ServiceOptions.count) var replicas: UInt64?
+    @Option(help: "Tasks of a job that run at once.", transform: ServiceOptions.count) var maxConcurrent: UInt64?
+    @Option(help: "Most tasks on one node; 0 is without limit.", transform: ServiceOptions.count)
     var replicasMaxPerNode: UInt64?
-    @Option(help: "How names of the service resolve: vip (one address) or dnsrr (those of the tasks).", transform: WordFlag.parse) var endpointMode: EndpointMode?
+    @Option(help: "How names of the service resolve: vip (one address) or dnsrr (those of the tasks).", transform: WordFlag.parse) var endpointMode:
+        EndpointMode?
     @Option(help: "Where output goes, such as json-file or none.") var logDriver: String?
     @Option(help: ArgumentHelp("Option of the log driver.", valueName: "key=value")) var logOpt: [String] = []
 
     /// A number that is not negative.
     static func count(_ text: String) throws(ApusError) -> UInt64 {
-        guard let number = UInt64(text), number <= UInt64(Int64.max) else { throw ApusError(.invalidArgument, "it is a whole number that is not negative") }
+        guard let number = UInt64(text), number <= UInt64(Int64.max) else {
+            throw ApusError(.invalidArgument, "it is a whole number that is not negative")
+        }
         return number
     }
 
@@ -88,7 +91,7 @@ struct ServiceProcessOptions: ParsableArguments {
 struct ServiceResourceOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var limitCpu: Int64?
     @Option(help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse) var limitMemory: Int64?
-    @Option(help: "Most processes; 0 is without limit.", transform: { text throws(ApusError) in try ServiceOptions.count(text) }) var limitPids: UInt64?
+    @Option(help: "Most processes; 0 is without limit.", transform: ServiceOptions.count) var limitPids: UInt64?
     @Option(help: ArgumentHelp("CPUs to keep free for a task.", valueName: "decimal"), transform: ByteSize.parseCPUs) var reserveCpu: Int64?
     @Option(help: ArgumentHelp("Memory to keep free for a task.", valueName: "bytes"), transform: ByteSize.parse) var reserveMemory: Int64?
 
@@ -114,9 +117,11 @@ struct ServiceResourceOptions: ParsableArguments {
 
 /// What happens after a task has ended.
 struct ServiceRestartOptions: ParsableArguments {
-    @Option(help: "When a task that ended is replaced: none, on-failure or any (default: any).", transform: WordFlag.parse) var restartCondition: RestartCondition?
-    @Option(help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse) var restartDelay: Duration?
-    @Option(help: "Most replacements; 0 is without limit.", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "When a task that ended is replaced: none, on-failure or any (default: any).", transform: WordFlag.parse) var restartCondition:
+        RestartCondition?
+    @Option(help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse) var restartDelay:
+        Duration?
+    @Option(help: "Most replacements; 0 is without limit.", transform: ServiceOptions.count)
     var restartMaxAttempts: UInt64?
     @Option(help: ArgumentHelp("How long a replacement counts.", valueName: "duration"), transform: DurationText.parse) var restartWindow: Duration?
 
@@ -133,10 +138,12 @@ struct ServiceRestartOptions: ParsableArguments {
 
 /// How a new spec replaces the old.
 struct ServiceUpdateOptions: ParsableArguments {
-    @Option(help: "Tasks replaced at once; 0 is all (default: 1).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Tasks replaced at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var updateParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse) var updateDelay: Duration?
-    @Option(help: "What a failed update does: pause, continue or rollback (default: pause).", transform: WordFlag.parse) var updateFailureAction: FailureAction?
+    @Option(help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse) var updateDelay:
+        Duration?
+    @Option(help: "What a failed update does: pause, continue or rollback (default: pause).", transform: WordFlag.parse) var updateFailureAction:
+        FailureAction?
     @Option(help: ArgumentHelp("How long a new task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
     var updateMonitor: Duration?
     @Option(help: "Share of failures that is accepted (default: 0).", transform: WordFlag.ratio) var updateMaxFailureRatio: Double?
@@ -152,9 +159,10 @@ struct ServiceUpdateOptions: ParsableArguments {
 
 /// How the spec before replaces a new one.
 struct ServiceRollbackOptions: ParsableArguments {
-    @Option(help: "Tasks rolled back at once; 0 is all (default: 1).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Tasks rolled back at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var rollbackParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse) var rollbackDelay: Duration?
+    @Option(help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse) var rollbackDelay:
+        Duration?
     @Option(help: "What a failed rollback does: pause or continue (default: pause).", transform: WordFlag.rollbackFailureAction)
     var rollbackFailureAction: FailureAction?
     @Option(help: ArgumentHelp("How long a task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
@@ -175,7 +183,9 @@ extension UpdateConfig? {
     fileprivate func changed(
         parallelism: UInt64?, delay: Duration?, failureAction: FailureAction?, monitor: Duration?, maxFailureRatio: Double?, order: UpdateOrder?
     ) -> UpdateConfig? {
-        guard parallelism != nil || delay != nil || failureAction != nil || monitor != nil || maxFailureRatio != nil || order != nil else { return self }
+        guard parallelism != nil || delay != nil || failureAction != nil || monitor != nil || maxFailureRatio != nil || order != nil else {
+            return self
+        }
         var config: UpdateConfig
         if let self {
             config = self
@@ -198,10 +208,11 @@ extension UpdateConfig? {
 
 /// How to find out whether a container is well.
 struct HealthOptions: ParsableArguments {
-    @Option(parsing: .unconditional, help: "Command that tells whether a container is healthy; a shell in the container runs it.") var healthCmd: String?
+    @Option(parsing: .unconditional, help: "Command that tells whether a container is healthy; a shell in the container runs it.") var healthCmd:
+        String?
     @Option(help: ArgumentHelp("Time between checks.", valueName: "duration"), transform: DurationText.parse) var healthInterval: Duration?
     @Option(help: ArgumentHelp("Longest time of a check.", valueName: "duration"), transform: DurationText.parse) var healthTimeout: Duration?
-    @Option(help: "Failures in a row that make a container unhealthy.", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Failures in a row that make a container unhealthy.", transform: ServiceOptions.count)
     var healthRetries: UInt64?
     @Option(help: ArgumentHelp("Time after the start in which failures do not count.", valueName: "duration"), transform: DurationText.parse)
     var healthStartPeriod: Duration?
@@ -211,7 +222,8 @@ struct HealthOptions: ParsableArguments {
 
     /// `nil` when no flag was given.
     func apply(to check: Healthcheck?) throws(ApusError) -> Healthcheck? {
-        let isSet = healthCmd != nil || healthInterval != nil || healthTimeout != nil || healthRetries != nil || healthStartPeriod != nil
+        let isSet =
+            healthCmd != nil || healthInterval != nil || healthTimeout != nil || healthRetries != nil || healthStartPeriod != nil
             || healthStartInterval != nil
         if noHealthcheck {
             guard !isSet else { throw ApusError(.invalidArgument, "--no-healthcheck turns the check off: leave the other --health flags out") }

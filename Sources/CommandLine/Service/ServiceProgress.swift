@@ -32,6 +32,8 @@ struct ServiceProgress: Sendable, Hashable {
     /// All places are as asked now. It counts when it stays so for the monitor time, unless `outcome` says that it is over.
     private(set) var isConverged = false
     private(set) var outcome: Outcome?
+    /// The engine is at work on an update, or watches what it has done.
+    private(set) var isUpdating = false
     /// How the engine calls what it is doing: `rolling back`, or empty.
     private(set) var activity = ""
     let isJob: Bool
@@ -46,7 +48,9 @@ struct ServiceProgress: Sendable, Hashable {
         let status = service.updateStatus == baseline.updateStatus ? nil : service.updateStatus
         let isUpdateOver = status?.state == .completed || status?.state == .rollbackCompleted
         let isGlobal = mode.global != nil || mode.globalJob != nil
-        let places = Dictionary(grouping: tasks) { isGlobal ? $0.nodeID.text : String(repeating: "0", count: max(0, 20 - String($0.slot).count)) + String($0.slot) }
+        let places = Dictionary(grouping: tasks) {
+            isGlobal ? $0.nodeID.text : String(repeating: "0", count: max(0, 20 - String($0.slot).count)) + String($0.slot)
+        }
         var ended: [Slot] = []
         for key in places.keys.sorted() {
             let here = (places[key] ?? []).sorted { $0.createdAt > $1.createdAt }
@@ -64,7 +68,9 @@ struct ServiceProgress: Sendable, Hashable {
             slots.append(Slot(state: isOld ? nil : task.status.state, error: isDone ? "" : error, isDone: isDone))
         }
         let hasExtra = addMissing(mode, ended)
-        isConverged = !hasExtra && done == total && (total > 0 || (mode.replicated?.replicas ?? 1) == 0)
+        // Tasks may all run while the engine still watches the new ones, and may yet take them back.
+        isUpdating = status?.state == .updating || status?.state == .rollbackStarted
+        isConverged = !isUpdating && !hasExtra && done == total && (total > 0 || (mode.replicated?.replicas ?? 1) == 0)
         judge(status, baseline)
         if isJob, isConverged { outcome = .completed }
     }
@@ -96,7 +102,7 @@ struct ServiceProgress: Sendable, Hashable {
         switch status.state {
         case .completed: if isConverged { outcome = .completed }
         case .paused: outcome = .failed(message("the update is paused"))
-        case .rollbackStarted: activity = "rolling back"
+        case .rollbackStarted: activity = status.message.isEmpty ? "rolling back" : "rolling back (\(status.message))"
         case .rollbackPaused: outcome = .failed(message("the rollback is paused"))
         case .rollbackCompleted:
             if baseline.isRollback {

@@ -68,14 +68,15 @@ enum ServiceProgressText {
 
 /// Lines at the end of a terminal that are written again and again.
 struct LiveLines {
-    private var count = 0
+    private var shown: [String] = []
 
-    /// The characters that replace the lines of the last call.
+    /// The characters that replace the lines of the last call; none when nothing changed.
     mutating func replacing(with lines: [String]) -> String {
-        var output = count > 0 ? "\u{1b}[\(count)A" : ""
+        guard lines != shown else { return "" }
+        var output = shown.isEmpty ? "" : "\u{1b}[\(shown.count)A"
         for line in lines { output += "\r\u{1b}[2K\(line)\n" }
-        if lines.count < count { output += "\u{1b}[J" }
-        count = lines.count
+        if lines.count < shown.count { output += "\u{1b}[J" }
+        shown = lines
         return output
     }
 }

@@ -160,7 +160,8 @@ extension CommandContext {
         do throws(ApusError) {
             spec = try JSONFields.decode(ServiceSpec.self, from: json["Spec"] ?? [:])
         } catch {
-            throw ApusError(.failed, "the service has something that this apus does not know (\(error.message)); use the apus of the engine's version")
+            throw ApusError(
+                .failed, "the service has something that this apus does not know (\(error.message)); use the apus of the engine's version")
         }
         let template = spec.task
         try edit(&spec)

@@ -6,7 +6,8 @@ struct SwarmCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "swarm", abstract: "The swarm itself.",
         subcommands: [
-            SwarmInitCommand.self, SwarmJoinCommand.self, SwarmJoinTokenCommand.self, SwarmUpdateCommand.self, SwarmInspectCommand.self, SwarmLeaveCommand.self,
+            SwarmInitCommand.self, SwarmJoinCommand.self, SwarmJoinTokenCommand.self, SwarmUpdateCommand.self, SwarmInspectCommand.self,
+            SwarmLeaveCommand.self,
         ])
 }
 
@@ -14,19 +15,20 @@ struct SwarmCommand: AsyncParsableCommand {
 struct SwarmOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How long certificates of nodes are valid (default: 2160h).", valueName: "duration"), transform: DurationText.parse)
     var certExpiry: Duration?
-    @Option(help: "Ended tasks kept for each place of a service (default: 5).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Ended tasks kept for each place of a service (default: 5).", transform: ServiceOptions.count)
     var taskHistoryLimit: UInt64?
     @Option(help: ArgumentHelp("How often nodes report (default: 5s).", valueName: "duration"), transform: DurationText.parse)
     var dispatcherHeartbeat: Duration?
-    @Option(help: "Entries of the log between snapshots (default: 10000).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Entries of the log between snapshots (default: 10000).", transform: ServiceOptions.count)
     var snapshotInterval: UInt64?
-    @Option(help: "Older snapshots that are kept (default: 0).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Older snapshots that are kept (default: 0).", transform: ServiceOptions.count)
     var maxSnapshots: UInt64?
     @Flag(inversion: .prefixedNo, help: "Whether a manager that starts asks for a key first.") var autolock: Bool?
 
     /// Whether any flag was given.
     var isEmpty: Bool {
-        certExpiry == nil && taskHistoryLimit == nil && dispatcherHeartbeat == nil && snapshotInterval == nil && maxSnapshots == nil && autolock == nil
+        certExpiry == nil && taskHistoryLimit == nil && dispatcherHeartbeat == nil && snapshotInterval == nil && maxSnapshots == nil
+            && autolock == nil
     }
 
     /// Sets what was given.
@@ -46,17 +48,19 @@ struct SwarmInitCommand: EngineCommand {
     @Option(help: ArgumentHelp("Address that other nodes use.", valueName: "ip|interface[:port]")) var advertiseAddr = ""
     @Option(help: ArgumentHelp("Address to listen on.", valueName: "ip|interface[:port]")) var listenAddr = "0.0.0.0:2377"
     @Option(help: ArgumentHelp("Address for traffic between containers.", valueName: "ip|interface")) var dataPathAddr = ""
-    @Option(help: "Port for traffic between containers (default: 4789).", transform: { text throws(ApusError) in try SwarmInitCommand.dataPathPort(text) })
+    @Option(help: "Port for traffic between containers (default: 4789).", transform: SwarmInitCommand.dataPathPort)
     var dataPathPort: UInt64?
     @Option(help: ArgumentHelp("Subnets of networks are taken from here.", valueName: "CIDR")) var defaultAddrPool: [String] = []
-    @Option(help: "Length of those subnets (default: 24).", transform: { text throws(ApusError) in try ServiceOptions.count(text) })
+    @Option(help: "Length of those subnets (default: 24).", transform: ServiceOptions.count)
     var defaultAddrPoolMaskLength: UInt64?
     @Option(help: "Whether this node takes tasks: active, pause or drain.", transform: WordFlag.parse) var availability: NodeAvailability?
     @Flag(help: "Make a new swarm out of the state of this node.") var forceNewCluster = false
     @OptionGroup var options: SwarmOptions
 
     static func dataPathPort(_ text: String) throws(ApusError) -> UInt64 {
-        guard let port = UInt64(text), port == 0 || (1024...49151).contains(port) else { throw ApusError(.invalidArgument, "it is a port from 1024 to 49151") }
+        guard let port = UInt64(text), port == 0 || (1024...49151).contains(port) else {
+            throw ApusError(.invalidArgument, "it is a port from 1024 to 49151")
+        }
         return port
     }
 
@@ -189,7 +193,8 @@ struct SwarmJoinCommand: EngineCommand {
 
     func run(with context: CommandContext) async throws {
         var body: JSONValue = [
-            "JoinToken": .string(token), "RemoteAddrs": JSONValue([manager]), "AdvertiseAddr": .string(advertiseAddr), "ListenAddr": .string(listenAddr),
+            "JoinToken": .string(token), "RemoteAddrs": JSONValue([manager]), "AdvertiseAddr": .string(advertiseAddr),
+            "ListenAddr": .string(listenAddr),
             "DataPathAddr": .string(dataPathAddr),
         ]
         if let availability { body["Availability"] = .string(availability.rawValue) }

@@ -6,7 +6,8 @@ import Synchronization
 struct EventsCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "events", abstract: "Show what happens on the engine, as it happens.")
 
-    @Option(name: [.customShort("f"), .long], help: ArgumentHelp("Show only what fits, such as type=service or event=start.", valueName: "key=value"))
+    @Option(
+        name: [.customShort("f"), .long], help: ArgumentHelp("Show only what fits, such as type=service or event=start.", valueName: "key=value"))
     var filter: [String] = []
     @Option(help: ArgumentHelp("From a time on, or so long ago.", valueName: "time")) var since: String?
     @Option(help: ArgumentHelp("Up to a time; then it ends.", valueName: "time")) var until: String?

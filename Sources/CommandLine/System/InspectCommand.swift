@@ -8,8 +8,9 @@ struct InspectCommand: EngineCommand {
     /// Where each kind is found, in the order in which a name is looked for.
     private static let kinds: [(name: String, path: @Sendable (String) -> String)] = [
         ("container", { "/containers/\($0.pathComponent)/json" }), ("image", { "/images/\($0.pathName)/json" }),
-        ("network", { "/networks/\($0.pathComponent)" }), ("volume", { "/volumes/\($0.pathComponent)" }), ("service", { "/services/\($0.pathComponent)" }),
-        ("task", { "/tasks/\($0.pathComponent)" }), ("node", { "/nodes/\($0.pathComponent)" }), ("plugin", { "/plugins/\($0.pathName)/json" }),
+        ("network", { "/networks/\($0.pathComponent)" }), ("volume", { "/volumes/\($0.pathComponent)" }),
+        ("service", { "/services/\($0.pathComponent)" }),
+        ("task", { "/tasks/\($0.pathComponent)" }), ("node", { "/nodes/\($0.pathComponent)" }), ("plugin", { "/apus/plugins/\($0.pathName)/json" }),
         ("secret", { "/secrets/\($0.pathComponent)" }), ("config", { "/configs/\($0.pathComponent)" }),
     ]
 
@@ -28,7 +29,8 @@ struct InspectCommand: EngineCommand {
                     return try await context.client.get(kind.path(name))
                 } catch {
                     // A node without a swarm has no services, and an engine need not have every kind.
-                    let isElsewhere = [.notFound, .unimplemented].contains(error.code) || error.code == .unavailable && error.message.contains("swarm")
+                    let isElsewhere =
+                        [.notFound, .unimplemented].contains(error.code) || error.code == .unavailable && error.message.contains("swarm")
                     let isNoName = error.code == .invalidArgument && kinds.count > 1
                     guard isElsewhere || isNoName, type == nil else { throw error }
                 }

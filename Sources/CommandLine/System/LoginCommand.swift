@@ -9,7 +9,8 @@ struct LoginCommand: EngineCommand {
         discussion: "They are kept in ~/.docker/config.json (or in DOCKER_CONFIG), readable by you alone but not encrypted.")
 
     @Option(name: [.customShort("u"), .long], help: "Name of the user.") var username: String?
-    @Option(name: [.customShort("p"), .long], parsing: .unconditional, help: "Password or token; others can see it in the list of processes.") var password: String?
+    @Option(name: [.customShort("p"), .long], parsing: .unconditional, help: "Password or token; others can see it in the list of processes.")
+    var password: String?
     @Flag(help: "Read the password from standard input.") var passwordStdin = false
     @Argument(help: "The registry, such as registry.example.com:5000; Docker Hub without it.") var server: String?
 

@@ -68,7 +68,10 @@ struct VersionCommand: EngineCommand {
     @OptionGroup var inspect: InspectOptions
 
     func run(with context: CommandContext) async throws {
-        let client: JSONValue = ["Version": .string(CommandLineTool.version), "ApiVersion": .string(EngineAPIVersion.newest.text), "Context": .string(context.client.connection.name)]
+        let client: JSONValue = [
+            "Version": .string(CommandLineTool.version), "ApiVersion": .string(EngineAPIVersion.newest.text),
+            "Context": .string(context.client.connection.name),
+        ]
         let server: JSONValue
         do throws(ApusError) {
             server = try await context.client.get("/version")

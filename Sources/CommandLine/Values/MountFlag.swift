@@ -70,7 +70,9 @@ enum MountFlag {
 
     private static func check(_ mount: Mount, _ text: String) throws(ApusError) {
         guard !mount.target.isEmpty else { throw ApusError(.invalidArgument, "\"\(text)\" has no target, the path in the container") }
-        guard mount.target.hasPrefix("/") else { throw ApusError(.invalidArgument, "target=\(mount.target): the path in the container must begin with /") }
+        guard mount.target.hasPrefix("/") else {
+            throw ApusError(.invalidArgument, "target=\(mount.target): the path in the container must begin with /")
+        }
         func refuse(_ options: Bool, _ what: String) throws(ApusError) {
             if options { throw ApusError(.invalidArgument, "\"\(text)\" mixes \(what) options with type=\(mount.kind.rawValue)") }
         }

@@ -7,7 +7,8 @@ enum PortFlag {
         if text.contains("=") { return [try parseLong(text)] }
         let short = try ShortPort(text)
         guard short.address == nil else {
-            throw ApusError(.invalidArgument, "\"\(text)\" names a host address; a service publishes its ports on all addresses of its nodes, so leave it out")
+            throw ApusError(
+                .invalidArgument, "\"\(text)\" names a host address; a service publishes its ports on all addresses of its nodes, so leave it out")
         }
         return short.pairs.map { pair in
             var port = PortConfig()

@@ -12,7 +12,8 @@ struct VolumeListCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List the volumes.", aliases: ["list"])
 
     static let columns: [Listing.Column] = [
-        .init("Driver", "DRIVER"), .init("Name", "VOLUME NAME"), .init("Mountpoint", "MOUNTPOINT", isShown: false), .init("Scope", "SCOPE", isShown: false),
+        .init("Driver", "DRIVER"), .init("Name", "VOLUME NAME"), .init("Mountpoint", "MOUNTPOINT", isShown: false),
+        .init("Scope", "SCOPE", isShown: false),
         .init("Labels", "LABELS", isShown: false),
     ]
 
@@ -23,7 +24,8 @@ struct VolumeListCommand: EngineCommand {
         let rows = volumes.map { volume in
             ["Driver", "Name", "Mountpoint", "Scope"].map { volume[$0]?.string ?? "" } + [ServiceText.labels(volume.strings("Labels"))]
         }
-        try context.show(Listing(columns: Self.columns, rows: rows.sorted { $0[1] < $1[1] }), format: list.format, quiet: list.quiet, quietField: "Name")
+        try context.show(
+            Listing(columns: Self.columns, rows: rows.sorted { $0[1] < $1[1] }), format: list.format, quiet: list.quiet, quietField: "Name")
     }
 }
 
@@ -51,7 +53,9 @@ struct VolumeInspectCommand: EngineCommand {
     @Argument(help: "Names.") var volumes: [String]
 
     func run(with context: CommandContext) async throws {
-        try await context.inspect(volumes, format: inspect.format) { name throws(ApusError) in try await context.client.get("/volumes/\(name.pathComponent)") }
+        try await context.inspect(volumes, format: inspect.format) { name throws(ApusError) in
+            try await context.client.get("/volumes/\(name.pathComponent)")
+        }
     }
 }
 

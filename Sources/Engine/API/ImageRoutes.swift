@@ -80,11 +80,13 @@ struct ImageRoutes: Sendable {
         var answers: [JSONValue] = []
         for image in try await runtime.images().sorted(by: { $0.createdAt > $1.createdAt }) {
             let isDangling = image.references.isEmpty
+            // Of an image with many names only those are shown that were asked for.
+            let references = image.references.filter { reference in filters.any("reference") { GlobPattern.matches($0, reference: reference) } }
             guard filters.any("dangling", { ["true", "1"].contains($0) == isDangling }), filters.labels("label", image.configuration.labels),
-                filters.any("reference", { pattern in image.references.contains { GlobPattern.matches(pattern, reference: $0) } })
+                filters["reference"].isEmpty || !references.isEmpty
             else { continue }
             answers.append([
-                "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(isDangling ? ["<none>:<none>"] : image.references),
+                "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(isDangling ? ["<none>:<none>"] : references),
                 "RepoDigests": JSONValue(image.digests), "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size),
                 "VirtualSize": .integer(image.size), "SharedSize": -1,
                 "Labels": image.configuration.labels.isEmpty ? .null : JSONValue(image.configuration.labels), "Containers": .integer(Int64(await containers(image.id))),
@@ -140,18 +142,17 @@ struct ImageRoutes: Sendable {
         let job = PullJob(pull, runtime: runtime)
         // What fails before anything was done has a status of its own; later the stream tells.
         guard let first = try await job.firstProgress() else {
-            let image = try await job.result()
+            _ = try await job.result()
             publish("pull", reference)
-            return .stream("application/json") { writer in try await Self.finish(image, reference, writer) }
+            return .stream("application/json") { writer in try await writer.write(["status": .string("Status: Image is up to date for \(reference)")]) }
         }
         let publish = publish
         return .stream("application/json") { writer in
             try await writer.write(Self.progress(first))
             for await progress in job.followingProgress() { try await writer.write(Self.progress(progress)) }
             do {
-                let image = try await job.result()
+                _ = try await job.result()
                 publish("pull", reference)
-                try await Self.finish(image, reference, writer)
             } catch let error as ApusError {
                 try await writer.write(["errorDetail": ["message": .string(error.message)], "error": .string(error.message)])
             }
@@ -168,11 +169,6 @@ struct ImageRoutes: Sendable {
         if !progress.id.isEmpty { json["id"] = .string(progress.id) }
         if progress.total > 0 { json["progress"] = .string(progress.bar) }
         return json
-    }
-
-    private static func finish(_ image: Image, _ reference: String, _ writer: any APIResponseWriter) async throws {
-        if let digest = image.digests.first?.split(separator: "@").last { try await writer.write(["status": .string("Digest: \(digest)")]) }
-        try await writer.write(["status": .string("Status: Image is up to date for \(reference)")])
     }
 
     private func importImage(_ request: APIRequest) async throws(ApusError) -> APIResponse {

@@ -79,7 +79,8 @@ struct PluginRoutes: Sendable {
             "Config": [
                 "Description": .string(description), "Documentation": "", "DockerVersion": "",
                 "Interface": [
-                    "Types": [["Prefix": "apus", "Capability": .string(role), "Version": .string(plugin.apiVersion)]], "Socket": "",
+                    // Go's client reads each as `prefix.capability/version`, and refuses the whole list for one that is not of that form.
+                    "Types": plugin.interfaceType.map { [.string($0)] } ?? empty, "Socket": "",
                     "ProtocolScheme": "",
                 ],
                 "Entrypoint": [.string(plugin.path)], "WorkDir": "", "User": [:], "Network": ["Type": ""],
@@ -91,6 +92,12 @@ struct PluginRoutes: Sendable {
 }
 
 extension PluginInfo {
+    /// `apus.scheduler/0.1`; `nil` when the record does not tell.
+    fileprivate var interfaceType: String? {
+        guard let identity, !apiVersion.isEmpty else { return nil }
+        return "apus.\(identity.role.rawValue)/\(apiVersion)"
+    }
+
     /// `0.1`, or empty when the record does not tell.
     var apiVersion: String { manifest.map { "\($0.apiMajor).\($0.apiMinor)" } ?? "" }
 }

@@ -35,6 +35,8 @@ actor SwarmController {
     private let failures: AsyncStream<ApusError>.Continuation
     /// The membership's tasks; ended and awaited by `end()`.
     private var work: ConcurrentTask<Void, Never>?
+    /// Waits for the store to fail; not among `work`, for it returns only when the store is closed.
+    private var watch: ConcurrentTask<Void, Never>?
     /// Read by every request, without waiting for a change that is under way.
     private nonisolated let current = Mutex<Membership?>(nil)
     private var isChanging = false
@@ -158,7 +160,10 @@ actor SwarmController {
         work?.cancel()
         await work?.value
         work = nil
+        watch?.cancel()
         await membership?.store.close()
+        await watch?.value
+        watch = nil
     }
 
     // MARK: What runs
@@ -200,11 +205,11 @@ actor SwarmController {
                 group.addTask { await orchestration.run() }
                 group.addTask { await agent.run() }
                 group.addTask { await StoreEvents.publish(from: store, to: events) }
-                group.addTask {
-                    let failure = await store.failure()
-                    if !ConcurrentTask.isCancelled { failures.yield(failure) }
-                }
             }
+        }
+        watch = ConcurrentTask {
+            let failure = await store.failure()
+            if !ConcurrentTask.isCancelled { failures.yield(failure) }
         }
     }
 

@@ -86,7 +86,11 @@ extension APIRequest {
         let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
         var segments: [String] = []
         for segment in parts[0].split(separator: "/", omittingEmptySubsequences: true) {
-            segments.append(try decodePercent(segment, plusIsSpace: false))
+            let decoded = try decodePercent(segment, plusIsSpace: false)
+            guard decoded.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f }) else {
+                throw ApusError(.invalidArgument, "the path of the URL has a control character")
+            }
+            segments.append(decoded)
         }
         var query: [String: [String]] = [:]
         if parts.count == 2 {

@@ -17,6 +17,9 @@ struct HTTPServer: Sendable {
     /// Bodies of JSON; what streams its body has no limit here.
     static let bodyLimit = 8 << 20
 
+    /// How long a client may take to notice the end of a connection that this side has ended.
+    static let lingering: Duration = .seconds(2)
+
     let router: Router
     let logger: Logger
     /// Headers of every answer.
@@ -35,7 +38,8 @@ struct HTTPServer: Sendable {
                         try channel.pipeline.syncOperations.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
                         return try Channel(
                             wrappingChannelSynchronously: channel,
-                            configuration: .init(isOutboundHalfClosureEnabled: false))
+                            // The end of the answers is told at once, while the rest of a request is still read.
+                            configuration: .init(isOutboundHalfClosureEnabled: true))
                     }
                 }
             guard chmod(path, 0o660) == 0, chown(path, 0, group ?? 0) == 0 else {
@@ -92,7 +96,7 @@ struct HTTPServer: Sendable {
                         guard case .head(let head) = part else { continue }
                         if isAnswering, try await group.next() != true { break }
                         isAnswering = true
-                        guard try await receive(head, &parts, outbound, &group) else { break }
+                        guard try await receive(head, &parts, outbound, connection.channel, &group) else { break }
                     }
                     group.cancelAll()
                 }
@@ -105,9 +109,10 @@ struct HTTPServer: Sendable {
     /// Reads the body and starts the answer. Returns false when the connection must end.
     private func receive(
         _ head: HTTPRequestHead, _ parts: inout NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator,
-        _ outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>, _ group: inout ThrowingTaskGroup<Bool, any Error>
+        _ outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>, _ channel: any NIOCore.Channel,
+        _ group: inout ThrowingTaskGroup<Bool, any Error>
     ) async throws -> Bool {
-        let writer = ResponseWriter(outbound: outbound, head: head, commonHeaders: commonHeaders)
+        let writer = ResponseWriter(outbound: outbound, channel: channel, head: head, commonHeaders: commonHeaders)
         var request: APIRequest
         let route: Router.Route
         do throws(ApusError) {
@@ -115,9 +120,10 @@ struct HTTPServer: Sendable {
             for (name, value) in head.headers { headers[name.lowercased()] = value }
             request = try APIRequest.parse(method: head.method.rawValue, target: head.uri, headers: headers)
             (route, request.parameters) = try router.find(request.method, request.path)
+            let length = head.headers.first(name: "content-length").flatMap { Int($0) } ?? 0
+            guard route.streamsBody || length <= Self.bodyLimit else { throw Self.tooLarge }
         } catch {
-            _ = try await writer.send(.error(error), closing: true)
-            return false
+            return try await refuse(error, &parts, writer, &group)
         }
         logger.debug("\(request.method) \(head.uri)")
         if head.headers.first(name: "expect")?.lowercased() == "100-continue" {
@@ -131,9 +137,8 @@ struct HTTPServer: Sendable {
             case .head: continue
             case .body(let buffer):
                 guard request.body.count + buffer.readableBytes <= Self.bodyLimit else {
-                    let error = ApusError(.tooLarge, "the body is larger than \(Self.bodyLimit) bytes")
-                    _ = try await writer.send(.error(error), closing: true)
-                    return false
+                    request.body = []
+                    return try await refuse(Self.tooLarge, &parts, writer, &group)
                 }
                 request.body.append(contentsOf: buffer.readableBytesView)
             case .end:
@@ -142,6 +147,19 @@ struct HTTPServer: Sendable {
                 return true
             }
         }
+        return false
+    }
+
+    private static var tooLarge: ApusError { ApusError(.tooLarge, "the body is larger than \(bodyLimit) bytes") }
+
+    /// Answers before the request has ended. The rest of it is read and dropped: a socket that is closed with bytes unread takes the answer
+    /// from a client that still sends.
+    private func refuse(
+        _ error: ApusError, _ parts: inout NIOAsyncChannelInboundStream<HTTPServerRequestPart>.AsyncIterator, _ writer: ResponseWriter,
+        _ group: inout ThrowingTaskGroup<Bool, any Error>
+    ) async throws -> Bool {
+        group.addTask { try await writer.send(.error(error), closing: true) }
+        while try await parts.next() != nil {}
         return false
     }
 
@@ -164,6 +182,11 @@ struct HTTPServer: Sendable {
         }
         let feeder = BodyFeeder(pipe.writer)
         var isComplete = false
+        // A body that was cut short must not look like one that ended: the route is cancelled before its pipe ends.
+        defer {
+            if !isComplete { group.cancelAll() }
+            feeder.close()
+        }
         while !isComplete, let part = try await parts.next() {
             switch part {
             case .head: continue
@@ -171,9 +194,6 @@ struct HTTPServer: Sendable {
             case .end: isComplete = true
             }
         }
-        // A body that was cut short must not look like one that ended: the route is cancelled before its pipe ends.
-        if !isComplete { group.cancelAll() }
-        feeder.close()
         return isComplete
     }
 
@@ -217,6 +237,7 @@ private final class BodyFeeder: Sendable {
 /// Writes one answer.
 private struct ResponseWriter: APIResponseWriter {
     let outbound: NIOAsyncChannelOutboundWriter<HTTPServerResponsePart>
+    let channel: any NIOCore.Channel
     let head: HTTPRequestHead
     let commonHeaders: [(String, String)]
 
@@ -241,8 +262,12 @@ private struct ResponseWriter: APIResponseWriter {
             }
         }
         try await outbound.write(.end(nil))
-        if closing { outbound.finish() }
-        return !closing
+        guard closing else { return true }
+        outbound.finish()
+        // The client ends the connection; one that does not is not waited for.
+        try await ConcurrentTask.sleep(for: HTTPServer.lingering)
+        try await channel.close()
+        return false
     }
 
     func write(_ bytes: [UInt8]) async throws {

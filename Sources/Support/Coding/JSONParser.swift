@@ -161,7 +161,8 @@ struct JSONParser {
             position = start
             throw failure("the number is out of range")
         }
-        return .number(number)
+        // One form for one number: what is whole is an integer, however it is written.
+        return Int64(exactly: number).map { .integer($0) } ?? .number(number)
     }
 
     private mutating func parseString() throws(ApusError) -> String {

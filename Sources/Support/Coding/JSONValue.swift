@@ -5,7 +5,7 @@
 public enum JSONValue: Sendable, Hashable {
     case null
     case bool(Bool)
-    /// A number without fraction and exponent that fits 64 bits.
+    /// A whole number that fits 64 bits.
     case integer(Int64)
     case number(Double)
     case string(String)

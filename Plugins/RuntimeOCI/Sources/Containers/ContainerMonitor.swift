@@ -131,6 +131,7 @@ final class ContainerMonitor: Sendable {
     }
 
     private func run() {
+        ThreadSignals.blockBrokenPipe()
         var events = [epoll_event](repeating: epoll_event(), count: 32)
         while true {
             let isGrowing = state.withLock { !$0.growing.isEmpty }

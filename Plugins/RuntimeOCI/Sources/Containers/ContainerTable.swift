@@ -18,6 +18,7 @@ final class ContainerTable: Sendable {
         var reserved: Set<ID> = []
         /// Waiters whose time was up, or that were cancelled, before they waited.
         var woken: Set<UInt64> = []
+        var isClosed = false
         var next: UInt64 = 0
     }
 
@@ -94,7 +95,7 @@ final class ContainerTable: Sendable {
         let answer: ContainerState? = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let now: ContainerState?? = state.withLock { state in
-                    guard let record = state.entries[id]?.record else { return .some(nil) }
+                    guard !state.isClosed, let record = state.entries[id]?.record else { return .some(nil) }
                     if record.container.state.phase != .running { return .some(record.container.state) }
                     if state.woken.contains(key) { return .some(nil) }
                     state.entries[id]?.waiters[key] = continuation
@@ -107,8 +108,27 @@ final class ContainerTable: Sendable {
         }
         if let watchdog { Deadline.shared.cancel(watchdog) }
         state.withLock { _ = $0.woken.remove(key) }
-        if answer == nil, _Concurrency.Task.isCancelled { throw ApusError(.cancelled, "the operation was cancelled") }
+        if answer == nil, _Concurrency.Task.isCancelled || state.withLock({ $0.isClosed }) {
+            throw ApusError(.cancelled, "the operation was cancelled")
+        }
         return answer
+    }
+
+    /// Nobody learns of an end any more: who waits gets `cancelled`, who reads on a thread ends.
+    func close() {
+        let entries = state.withLock { state in
+            state.isClosed = true
+            let entries = Array(state.entries.values)
+            for id in state.entries.keys {
+                state.entries[id]?.waiters = [:]
+                state.entries[id]?.endings = [:]
+            }
+            return entries
+        }
+        for entry in entries {
+            for waiter in entry.waiters.values { waiter.resume(returning: nil) }
+            for ending in entry.endings.values { ending() }
+        }
     }
 
     private func wake(_ id: ID, _ key: UInt64) {

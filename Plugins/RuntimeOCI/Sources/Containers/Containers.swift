@@ -56,6 +56,7 @@ final class Containers: Sendable {
     func shutDown() async {
         await monitor.stop()
         await workers.drain()
+        table.close()
         events.finish()
     }
 

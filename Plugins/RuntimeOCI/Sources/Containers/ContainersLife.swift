@@ -15,6 +15,7 @@ extension Containers {
         var record = try table.record(id)
         guard record.container.state.phase != .running else { throw ApusError(.conflict, "container \(id.short) runs already") }
         do throws(ApusError) {
+            record.container.state.exitCode = 0
             try clean(record)
             let launched = try launch(&record, layers: layers)
             record.container.state = ContainerState()
@@ -25,18 +26,19 @@ extension Containers {
             record.monitorStart = launched.monitor.start
             record.boot = ProcessIdentity.boot
             watch(record)
+            record.container.state.startedAt = .now()
             try conmon.release(id.text, process: launched.process)
         } catch {
             abandon(record)
             record.container.state.phase = record.container.state.phase == .running ? .created : record.container.state.phase
             record.container.state.processID = 0
+            record.container.state.startedAt = .never
             record.container.state.error = error.message
             if record.container.state.exitCode == 0 { record.container.state.exitCode = 128 }
             table.update(record)
             keep(record)
             throw error
         }
-        record.container.state.startedAt = .now()
         table.update(record)
         keep(record)
         events.publish(.started, id, record.container.state)
@@ -75,26 +77,30 @@ extension Containers {
         monitor.watch(record.id.text, bundle: bundle, monitor: record.monitor, rotation: rotation)
     }
 
-    /// Takes away a container that was created but must not run.
+    /// Takes away a container that was created, or is just being created by a conmon that outlived its engine, and must not run.
     func abandon(_ record: ContainerRecord) {
-        let bundle = layout.bundle(record.id.text)
-        if let text = try? Files.readText(bundle.processID), let process = Int32(text), let identity = ProcessIdentity(running: process),
-            cgroups.processes(cgroup(record.configuration)).contains(process)
-        {
-            _ = identity.signal(SIGKILL)
-        }
-        cgroups.killAll(cgroup(record.configuration))
-        if let text = try? Files.readText(bundle.monitorID), let monitor = Int32(text), let identity = ProcessIdentity(running: monitor),
-            Self.isMonitor(monitor, of: record.id)
-        {
-            if !identity.waitForEnd(milliseconds: 2000) { _ = identity.signal(SIGKILL) }
+        // First conmon, so that nothing new comes: a killed conmon takes the OCI runtime with it.
+        for _ in 0..<500 {
+            let monitors = Self.monitors(of: record.id)
+            if monitors.isEmpty { break }
+            for monitor in monitors { _ = monitor.signal(SIGKILL) }
+            usleep(2000)
         }
         do throws(ApusError) { try clean(record) } catch { log(.warning, "container \(record.id.short): \(error.message)") }
         unlink(layout.home(record.id.text).exit)
     }
 
-    private static func isMonitor(_ process: Int32, of id: ID) -> Bool {
-        ((try? Files.readText("/proc/\(process)/cmdline")) ?? "").split(separator: "\0").contains(Substring(id.text))
+    /// All conmon processes of a container, also those that have not written their number down yet.
+    private static func monitors(of id: ID) -> [ProcessIdentity] {
+        var result: [ProcessIdentity] = []
+        for name in (try? Files.list("/proc")) ?? [] {
+            guard let number = Int32(name), (try? Files.readText("/proc/\(name)/comm", limit: 256)) == "conmon\n",
+                let arguments = try? Files.readText("/proc/\(name)/cmdline", limit: 1 << 20),
+                arguments.split(separator: "\0").contains(Substring(id.text)), let identity = ProcessIdentity(running: number)
+            else { continue }
+            result.append(identity)
+        }
+        return result
     }
 
     /// Writes the record; a failure is told but stops nothing: the container runs.
@@ -168,6 +174,8 @@ extension Containers {
             }
             record.container.state.finishedAt = .now()
         }
+        // The time of a file may be some milliseconds old.
+        record.container.state.finishedAt = max(record.container.state.finishedAt, record.container.state.startedAt)
         let wasKilled = Files.exists(home.outOfMemory) || cgroups.outOfMemoryKills(cgroup(record.configuration)) > 0
         if wasKilled, !record.container.state.outOfMemory {
             record.container.state.outOfMemory = true

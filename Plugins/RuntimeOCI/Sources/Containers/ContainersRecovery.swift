@@ -5,20 +5,33 @@ import PluginAPI
 extension Containers {
     /// Finds the containers of an earlier engine: running ones go on, ended ones get their exit codes, half-made ones are taken away.
     func recover() {
+        var ended: [ID] = []
         for name in (try? Files.list(layout.containers)) ?? [] {
             let home = layout.home(name)
             do throws(ApusError) {
-                recover(try ContainerRecord.read(home.record))
+                if recover(try ContainerRecord.read(home.record)) { ended.append(ID(name)) }
             } catch {
                 if error.code != .notFound { log(.warning, "container \(name) is removed: its record cannot be read: \(error.message)") }
                 removeRemains(name)
             }
         }
+        // On the workers, as all ends; but done before anybody asks how the containers are.
+        let done = ThreadSignal()
+        for id in ended { workers.submit(key: id.text) { self.endBlocking(id) } }
+        for id in ended { workers.submit(key: id.text) { done.send() } }
+        var left = UInt64(ended.count)
+        while left > 0 {
+            var ready = pollfd(fd: done.descriptor, events: Int16(POLLIN), revents: 0)
+            poll(&ready, 1, -1)
+            var count: UInt64 = 0
+            if read(done.descriptor, &count, 8) == 8 { left -= min(left, count) }
+        }
         for name in (try? Files.list(layout.bundles)) ?? [] where (try? table.record(ID(name))) == nil { removeRemains(name) }
         for name in (try? Files.list(layout.exits)) ?? [] where (try? table.record(ID(name))) == nil { unlink("\(layout.exits)/\(name)") }
     }
 
-    private func recover(_ stored: ContainerRecord) {
+    /// - Returns: whether it ran when its engine ended, and has ended since.
+    private func recover(_ stored: ContainerRecord) -> Bool {
         var record = stored
         let id = record.id.text
         if record.container.state.phase != .running {
@@ -31,11 +44,11 @@ extension Containers {
             }
         }
         table.insert(record)
-        guard record.container.state.phase == .running else { return }
+        guard record.container.state.phase == .running else { return false }
         let isWatched = record.monitor?.isRunning ?? false
         if isWatched { watch(record) }
         // With an exit file, or without anybody who will write one.
-        if Files.exists(layout.home(id).exit) || !isWatched { noticeEnd(id) }
+        return Files.exists(layout.home(id).exit) || !isWatched
     }
 
     /// The record of a container that was let go just before its engine ended, which could not note it any more.

@@ -11,7 +11,7 @@ extension Containers {
         let record = try table.record(request.id)
         guard record.process?.isRunning == true else { throw ApusError(.conflict, "Container \(request.id) is not running") }
         guard !request.arguments.isEmpty else { throw ApusError(.invalidArgument, "No exec command specified") }
-        let cancelled = Cancellation()
+        let cancelled = ThreadSignal()
         let result: Result<ExecuteAnswer, ApusError> = await withTaskCancellationHandler {
             await onThread(named: "apus-execute") {
                 do throws(ApusError) { return .success(try self.executeBlocking(request, record: record, cancelled: cancelled)) } catch {
@@ -19,12 +19,12 @@ extension Containers {
                 }
             }
         } onCancel: {
-            cancelled.cancel()
+            cancelled.send()
         }
         return try result.get()
     }
 
-    private func executeBlocking(_ request: ExecuteRequest, record: ContainerRecord, cancelled: Cancellation) throws(ApusError) -> ExecuteAnswer {
+    private func executeBlocking(_ request: ExecuteRequest, record: ContainerRecord, cancelled: ThreadSignal) throws(ApusError) -> ExecuteAnswer {
         let bundle = layout.bundle(request.id.text)
         let stem = "\(bundle.path)/exec-\(String(UInt64.random(in: 0 ... .max), radix: 36))"
         defer {
@@ -82,19 +82,6 @@ extension Containers {
         if !request.user.isEmpty { configuration.user = request.user }
         let user = try ProcessUser.resolve(configuration.user, groups: configuration.groups, root: layout.bundle(request.id.text).root)
         return try specification(configuration, user: user, mounts: [], files: [:]).process()
-    }
-}
-
-/// Tells a thread that its caller has gone.
-final class Cancellation: Sendable {
-    private let handle = Descriptor(eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))
-
-    /// Readable once cancelled.
-    var descriptor: Int32 { handle.number }
-
-    func cancel() {
-        var one: UInt64 = 1
-        write(handle.number, &one, 8)
     }
 }
 

@@ -33,12 +33,25 @@ struct LogFiles {
         return numbers.sorted(by: >).map { "\(path).\($0)" } + (Files.exists(path) ? [path] : [])
     }
 
+    /// Names and identities that belong together, oldest first: read again while a rotation changes them.
+    private func snapshot() -> [(name: String, inode: UInt64)] {
+        var last: [(name: String, inode: UInt64)] = []
+        for _ in 0..<100 {
+            let names = existing()
+            let now = names.compactMap { name in Self.inode(name).map { (name: name, inode: $0) } }
+            let isStable = now.count == names.count && now.elementsEqual(last) { $0.name == $1.name && $0.inode == $1.inode }
+            if isStable { return now }
+            last = now
+        }
+        return last
+    }
+
     /// All files open, oldest first; a rotation in between is noticed, so that none is missed or comes twice.
     func openAll() -> [Opened] {
-        for _ in 0..<10 {
-            let opened = existing().compactMap(Self.open)
-            let now = existing().compactMap(Self.inode)
-            if opened.map(\.inode) == now { return opened }
+        for _ in 0..<100 {
+            let wanted = snapshot()
+            let opened = wanted.compactMap { Self.open($0.name) }
+            if opened.map(\.inode) == wanted.map(\.inode) { return opened }
             for file in opened { close(file.descriptor) }
         }
         return existing().compactMap(Self.open)
@@ -47,9 +60,15 @@ struct LogFiles {
     /// The file after the one with this identity, opened: the next newer, or the oldest that is left when that one is gone.
     /// `nil` when it is the current one.
     func next(after inode: UInt64) -> Opened? {
-        let names = existing()
-        guard let index = names.firstIndex(where: { Self.inode($0) == inode }) else { return names.first.flatMap(Self.open) }
-        return index + 1 < names.count ? Self.open(names[index + 1]) : nil
+        for _ in 0..<100 {
+            let files = snapshot()
+            let index = files.firstIndex { $0.inode == inode }.map { $0 + 1 } ?? 0
+            guard index < files.count else { return nil }
+            guard let opened = Self.open(files[index].name) else { continue }
+            if opened.inode == files[index].inode { return opened }
+            close(opened.descriptor)
+        }
+        return nil
     }
 
     private static func inode(_ path: String) -> UInt64? {
@@ -60,9 +79,9 @@ struct LogFiles {
 
 /// Finds where the last lines of a file begin, reading from its end.
 enum LogTail {
+    /// - Parameter isNewest: no file follows; else the last entry, when it is a part, goes on in the next file, and its line was counted there.
     /// - Returns: the offset of the first of the last `count` lines, and how many there are, which is less when the file is shorter.
-    static func start(of descriptor: Int32, lines count: Int) -> (offset: Int64, lines: Int) {
-        guard count > 0 else { return (Int64(lseek(descriptor, 0, SEEK_END)), 0) }
+    static func start(of descriptor: Int32, lines count: Int, isNewest: Bool = true) -> (offset: Int64, lines: Int) {
         let end = Int64(lseek(descriptor, 0, SEEK_END))
         var position = end
         var found = 0
@@ -78,7 +97,7 @@ enum LogTail {
             var upper = chunk.count
             while let feed = chunk[..<max(0, upper - 1)].lastIndex(of: UInt8(ascii: "\n")) {
                 // chunk[feed + 1 ..< upper] is an entry with its line feed.
-                if counts(chunk[(feed + 1)..<upper], isLast: entryStart == end) {
+                if counts(chunk[(feed + 1)..<upper], isLast: isNewest && entryStart == end) {
                     found += 1
                     if found > count { return (entryStart, count) }
                 }
@@ -87,7 +106,7 @@ enum LogTail {
             }
             rest = Array(chunk[..<upper])
         }
-        if !rest.isEmpty, counts(rest[...], isLast: entryStart == end) {
+        if !rest.isEmpty, counts(rest[...], isLast: isNewest && entryStart == end) {
             found += 1
             if found > count { return (entryStart, count) }
         }

@@ -62,6 +62,8 @@ struct LogRotation: Sendable {
             return
         }
         isAsked = ask(control)
+        // It ended just now.
+        if !isAsked { rename("\(path).1", path) }
     }
 
     /// `nil` when there is no conmon.

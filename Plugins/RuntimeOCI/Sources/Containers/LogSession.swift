@@ -11,21 +11,21 @@ extension Containers {
         guard LogOptions.isKept(record.configuration.log) else {
             throw ApusError(.invalidArgument, "configured logging driver does not support reading")
         }
-        let cancelled = Cancellation()
-        let ended = Cancellation()
-        let key = table.onEnd(request.id) { ended.cancel() }
+        let cancelled = ThreadSignal()
+        let ended = ThreadSignal()
+        let key = table.onEnd(request.id) { ended.send() }
         let session = LogSession(
             request: request, files: LogFiles(path: layout.home(request.id.text).log), isTerminal: record.configuration.terminal,
             cancelled: cancelled.descriptor, ended: ended.descriptor)
         // Asked after the call back is in place, so that an end in between is seen in one way or the other.
-        if let phase = try? table.record(request.id).container.state.phase, phase == .exited || phase == .dead { ended.cancel() }
+        if let phase = try? table.record(request.id).container.state.phase, phase == .exited || phase == .dead { ended.send() }
         await withTaskCancellationHandler {
             await onThread(named: "apus-log") {
                 var session = session
                 session.run()
             }
         } onCancel: {
-            cancelled.cancel()
+            cancelled.send()
         }
         if let key { table.cancelOnEnd(request.id, key) }
         withExtendedLifetime((cancelled, ended)) {}
@@ -109,10 +109,15 @@ struct LogSession {
         guard let tail = request.tail, tail >= 0 else { return }
         var wanted = tail
         for index in opened.indices.reversed() {
-            let (offset, lines) = LogTail.start(of: opened[index].descriptor, lines: wanted)
+            let isNewest = index == opened.indices.last
+            let (offset, lines) =
+                tail == 0
+                ? (Int64(lseek(opened[index].descriptor, 0, SEEK_END)), 0)
+                : LogTail.start(of: opened[index].descriptor, lines: wanted, isNewest: isNewest)
             lseek(opened[index].descriptor, off_t(offset), SEEK_SET)
             wanted -= lines
-            if offset > 0 || wanted <= 0 {
+            // At the very beginning of a file its first line may have begun in the file before.
+            if offset > 0 || tail == 0 {
                 for file in opened[..<index] { close(file.descriptor) }
                 opened.removeFirst(index)
                 return
@@ -153,11 +158,7 @@ struct LogOutput {
     }
 
     mutating func prepare() {
-        // A closed pipe is an error here, not the end of the engine.
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        sigaddset(&signals, SIGPIPE)
-        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        ThreadSignals.blockBrokenPipe()
         var status = stat()
         isSocket = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
     }

@@ -70,6 +70,7 @@ final class Workers: Sendable {
     }
 
     private func work() {
+        ThreadSignals.blockBrokenPipe()
         while let job = take() {
             job.body()
             finish(job.key)
