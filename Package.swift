@@ -90,7 +90,7 @@ let package = Package(
         module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
         module("Engine", in: "Sources", [
-            "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes", logging,
+            "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes", "CLinux", logging,
             .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             .product(name: "NIOHTTP1", package: "swift-nio"),
         ]),

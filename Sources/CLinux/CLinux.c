@@ -2,8 +2,12 @@
 #include "CLinux.h"
 
 #include <fcntl.h>
+#include <link.h>
+#include <malloc.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -47,3 +51,35 @@ int apus_spawn_add_change_directory(posix_spawn_file_actions_t *actions, const c
 short apus_spawn_new_session(void) { return POSIX_SPAWN_SETSID; }
 
 int apus_name_thread(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+void apus_tune_allocator(void) {
+    mallopt(M_ARENA_MAX, 2);
+    // Set once, the threshold no longer grows with the largest block that was ever freed.
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+    mallopt(M_TRIM_THRESHOLD, 128 << 10);
+}
+
+void apus_trim_allocator(void) { malloc_trim(0); }
+
+static int release_pages(struct dl_phdr_info *object, size_t size, void *context) {
+    (void)size;
+    const uintptr_t page = *(const uintptr_t *)context;
+    // The kernel's own object is not a mapping of a file.
+    if (object->dlpi_name != NULL && strncmp(object->dlpi_name, "linux-vdso", 10) == 0) return 0;
+    for (int index = 0; index < object->dlpi_phnum; index++) {
+        const ElfW(Phdr) *segment = &object->dlpi_phdr[index];
+        // What the loader has written to, relocations among it, exists nowhere else.
+        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W) != 0) continue;
+        const uintptr_t start = (object->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
+        const uintptr_t end = (object->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
+        if (end <= start) continue;
+        madvise((void *)start, end - start, MADV_RANDOM);
+        madvise((void *)start, end - start, MADV_DONTNEED);
+    }
+    return 0;
+}
+
+void apus_release_start_up_pages(void) {
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    dl_iterate_phdr(release_pages, &page);
+}

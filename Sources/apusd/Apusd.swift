@@ -138,6 +138,8 @@ struct Recover: ParsableCommand {
 enum Program {
     /// Runs until a signal.
     static func run(_ server: EngineServer) async throws {
+        // An engine is small and runs for months; what a burst of work took must not stay with it.
+        apus_tune_allocator()
         Signals.take()
         signal(SIGPIPE, SIG_IGN)
         var limit = rlimit()

@@ -42,3 +42,10 @@ int apus_spawn_add_change_directory(posix_spawn_file_actions_t *actions, const c
 short apus_spawn_new_session(void);
 /// Names the calling thread, in at most 15 bytes (pthread_setname_np(3)).
 int apus_name_thread(const char *name);
+/// Makes malloc(3) give back what was freed: two arenas, and blocks of 128 KiB and more mapped on their own (mallopt(3)).
+void apus_tune_allocator(void);
+/// Gives free memory back to the system (malloc_trim(3)).
+void apus_trim_allocator(void);
+/// Lets go of the code and constants of all loaded files that only starting up needed. What is used again comes back page by page from the
+/// page cache, and without its neighbours, which the kernel maps along otherwise.
+void apus_release_start_up_pages(void);

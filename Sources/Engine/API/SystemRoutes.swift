@@ -31,11 +31,12 @@ struct SystemRoutes: Sendable {
         router.missing("POST", "/session", "build sessions")
         router.missing("POST", "/grpc", "build sessions")
         for kind in ["secrets", "configs"] {
-            router.missing("GET", "/\(kind)", kind)
-            router.missing("POST", "/\(kind)/create", kind)
-            router.missing("GET", "/\(kind)/{id}", kind)
-            router.missing("DELETE", "/\(kind)/{id}", kind)
-            router.missing("POST", "/\(kind)/{id}/update", kind)
+            let what = "keeping \(kind)"
+            router.missing("GET", "/\(kind)", what)
+            router.missing("POST", "/\(kind)/create", what)
+            router.missing("GET", "/\(kind)/{id}", what)
+            router.missing("DELETE", "/\(kind)/{id}", what)
+            router.missing("POST", "/\(kind)/{id}/update", what)
         }
     }
 
@@ -47,7 +48,7 @@ struct SystemRoutes: Sendable {
             "Details": [
                 "ApiVersion": .string(EngineAPIVersion.newest.description), "MinAPIVersion": .string(EngineAPIVersion.oldest.description),
                 "Arch": .string(system.dockerArchitecture), "Os": "linux", "KernelVersion": .string(system.release),
-                "Swift": .string(EngineConfiguration.compiler),
+                "GoVersion": .string("swift\(EngineConfiguration.compiler)"), "GitCommit": "", "BuildTime": "", "Experimental": "false",
             ],
         ]
         let components = [engine, component(runtime.ociRuntime), component(runtime.monitor)]

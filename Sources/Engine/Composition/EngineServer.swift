@@ -1,4 +1,5 @@
 import Agent
+import CLinux
 import Coding
 import Events
 import Files
@@ -70,6 +71,9 @@ public struct EngineServer: Sendable {
             }
             try await parts.containers.start()
             try await swarm.resume()
+            // Starting reads plugins and state whole; none of that is needed any more.
+            apus_trim_allocator()
+            apus_release_start_up_pages()
             logger.info("Apus \(EngineConfiguration.version) is ready after \(ContinuousClock.now - started)")
             let failure: ApusError? = await withTaskGroup(of: ApusError?.self) { group in
                 for listener in listeners {

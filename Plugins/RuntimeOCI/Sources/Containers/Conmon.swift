@@ -43,9 +43,13 @@ struct Conmon: Sendable {
         let gate = try Self.pipe()
         defer { gate.writer.close() }
 
+        // A name of this start alone: a conmon that its engine left on the way finds nothing to run once a later engine has cleaned up.
+        let runtime = "\(bundle.path)/runtime-\(String(UInt32.random(in: 0 ... .max), radix: 36))"
+        guard symlink(tools.runtime, runtime) == 0 else { throw Files.lastError("cannot make \(runtime)") }
+
         let temporary = layout.run.utf8.count < 80 ? layout.run : "/tmp"
         let request = ProcessRequest(
-            tools.conmon, arguments(configuration, home: home, bundle: bundle),
+            tools.conmon, arguments(configuration, runtime: runtime, home: home, bundle: bundle),
             environment: [
                 "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "_OCI_SYNCPIPE=3", "_OCI_STARTPIPE=4", "TMPDIR=\(temporary)",
             ],
@@ -80,11 +84,11 @@ struct Conmon: Sendable {
         return .created(Launched(process: process, monitor: monitor))
     }
 
-    private func arguments(_ configuration: ContainerConfiguration, home: ContainerHome, bundle: ContainerBundle) -> [String] {
+    private func arguments(_ configuration: ContainerConfiguration, runtime: String, home: ContainerHome, bundle: ContainerBundle) -> [String] {
         let id = configuration.id.text
         var arguments = [
             "--cid", id, "--cuuid", id, "--name", configuration.name.isEmpty ? id : configuration.name,
-            "--runtime", tools.runtime, "--runtime-arg", "--root", "--runtime-arg", layout.runtimeRoot,
+            "--runtime", runtime, "--runtime-arg", "--root", "--runtime-arg", layout.runtimeRoot,
             "--runtime-arg", "--log-format", "--runtime-arg", "json",
             "--bundle", bundle.path, "--container-pidfile", bundle.processID, "--conmon-pidfile", bundle.monitorID,
             "--exit-dir", layout.exits, "--persist-dir", home.path,

@@ -80,9 +80,11 @@ extension Containers {
     /// Takes away a container that was created, or is just being created by a conmon that outlived its engine, and must not run.
     func abandon(_ record: ContainerRecord) {
         // First conmon, so that nothing new comes: a killed conmon takes the OCI runtime with it.
-        for _ in 0..<500 {
+        // Looked for until none is seen twice: while it puts itself in the background, one look can miss both the old and the new process.
+        var unseen = 0
+        for _ in 0..<500 where unseen < 2 {
             let monitors = Self.monitors(of: record.id)
-            if monitors.isEmpty { break }
+            unseen = monitors.isEmpty ? unseen + 1 : 0
             for monitor in monitors { _ = monitor.signal(SIGKILL) }
             usleep(2000)
         }

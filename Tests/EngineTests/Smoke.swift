@@ -1,4 +1,0 @@
-import Testing
-@Suite(.serialized, .sharedEngine) struct Smoke {
-    @Test func version() async throws { print(try await EngineHarness.shared.docker("version")) }
-}
