@@ -89,11 +89,14 @@ let package = Package(
         // The system has a module called Dispatch already.
         module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
-        module("Engine", in: "Sources", [
-            "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes", "CLinux", logging,
-            .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
-            .product(name: "NIOHTTP1", package: "swift-nio"),
-        ]),
+        module(
+            "Engine", in: "Sources",
+            [
+                "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
+                "CLinux", logging,
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ]),
         executable("apusd", ["Engine", "Processes", "CLinux", argumentParser, logging]),
         module("CommandLine", in: "Sources", ["HTTPClient", "Coding", argumentParser]),
         executable("apus", ["CommandLine"]),

@@ -73,7 +73,6 @@ static int release_pages(struct dl_phdr_info *object, size_t size, void *context
         const uintptr_t start = (object->dlpi_addr + segment->p_vaddr + page - 1) & ~(page - 1);
         const uintptr_t end = (object->dlpi_addr + segment->p_vaddr + segment->p_memsz) & ~(page - 1);
         if (end <= start) continue;
-        madvise((void *)start, end - start, MADV_RANDOM);
         madvise((void *)start, end - start, MADV_DONTNEED);
     }
     return 0;

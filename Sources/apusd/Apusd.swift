@@ -122,7 +122,8 @@ struct Clean: AsyncParsableCommand {
 struct Recover: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Give up the damaged end of the swarm's log. The engine must not run.",
-        discussion: "An engine that finds its log damaged in the middle does not start, and prints this command with the index of the last entry that is whole.")
+        discussion: "An engine that finds its log damaged in the middle does not start, and prints this command with the index of the last entry that is whole."
+    )
 
     @OptionGroup var roots: RootOptions
 

@@ -247,9 +247,9 @@ enum Frames {
     }
 }
 
-/// Waits until a condition holds, at most half a minute.
+/// Waits until a condition holds, at most two minutes: the machine may be busy.
 func eventually(_ what: String, sourceLocation: SourceLocation = #_sourceLocation, _ condition: () async throws -> Bool) async throws {
-    let due = ContinuousClock.now + .seconds(30)
+    let due = ContinuousClock.now + .seconds(120)
     while ContinuousClock.now < due {
         if try await condition() { return }
         try await ConcurrentTask.sleep(for: .milliseconds(10))

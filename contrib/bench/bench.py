@@ -36,6 +36,7 @@ MEASURES = [
     ("restart_answers", "start with {replicas} containers until the API answers", "ms", None),
     ("restart_running", "start with {replicas} containers until all run", "s", None),
     ("idle_memory", "idle engine, swarm of one (PSS)", "MB", 0.25),
+    ("worked_memory", "the same after a pull and {singles} containers", "MB", None),
     ("container_memory", "per running container (growth of PSS)", "MB", 0.25),
     ("disk", "engine on disk", "MB", None),
 ]
@@ -78,6 +79,7 @@ def measure_round(engine, replicas, keep):
     # What the engine holds on to after work is not what the containers cost.
     time.sleep(SETTLE_SECONDS)
     before = engine.memory()
+    keep("worked_memory", total(before))
     keep("create_many", api.time_create("many", IMAGE, replicas))
     time.sleep(SETTLE_SECONDS)
     after = engine.memory()
@@ -116,7 +118,7 @@ def sizes(stage):
 
 
 def table(results, replicas):
-    width = max(len(title.format(replicas=replicas)) for _, title, _, _ in MEASURES)
+    width = max(len(title.format(replicas=replicas, singles=2 * SINGLES)) for _, title, _, _ in MEASURES)
     rows = [f"{'':{width}}  {'docker':>10}  {'apus':>10}  {'ratio':>6}  {'target':>7}"]
     summary = {}
     for key, title, unit, target in MEASURES:
@@ -127,7 +129,7 @@ def table(results, replicas):
         verdict = {None: "", True: "met", False: "MISSED"}[met]
         ratio_text = "-" if ratio is None else f"{ratio:.2f}"
         target_text = "" if target is None else f"<= {target}"
-        rows.append(f"{title.format(replicas=replicas):{width}}  {cells[0]:>10}  {cells[1]:>10}  {ratio_text:>6}  {target_text:>7}  {verdict}".rstrip())
+        rows.append(f"{title.format(replicas=replicas, singles=2 * SINGLES):{width}}  {cells[0]:>10}  {cells[1]:>10}  {ratio_text:>6}  {target_text:>7}  {verdict}".rstrip())
         summary[key] = {**medians, "ratio": ratio, "target": target, "met": met}
     return "\n".join(rows), summary
 

@@ -46,6 +46,5 @@ int apus_name_thread(const char *name);
 void apus_tune_allocator(void);
 /// Gives free memory back to the system (malloc_trim(3)).
 void apus_trim_allocator(void);
-/// Lets go of the code and constants of all loaded files that only starting up needed. What is used again comes back page by page from the
-/// page cache, and without its neighbours, which the kernel maps along otherwise.
+/// Lets go of the code and constants of all loaded files that only starting up needed; what is used again comes back from the page cache.
 void apus_release_start_up_pages(void);

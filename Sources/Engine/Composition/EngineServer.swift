@@ -71,9 +71,7 @@ public struct EngineServer: Sendable {
             }
             try await parts.containers.start()
             try await swarm.resume()
-            // Starting reads plugins and state whole; none of that is needed any more.
-            apus_trim_allocator()
-            apus_release_start_up_pages()
+            StartUpMemory.release()
             logger.info("Apus \(EngineConfiguration.version) is ready after \(ContinuousClock.now - started)")
             let failure: ApusError? = await withTaskGroup(of: ApusError?.self) { group in
                 for listener in listeners {
@@ -186,6 +184,16 @@ public struct EngineServer: Sendable {
             throw ApusError(.notFound, "--group \(configuration.group): there is no such group")
         }
         return nil
+    }
+}
+
+/// What only starting needs: code that runs once, and files that are read whole.
+///
+/// Without this an idle engine is 20 MB larger.
+enum StartUpMemory {
+    static func release() {
+        apus_trim_allocator()
+        apus_release_start_up_pages()
     }
 }
 

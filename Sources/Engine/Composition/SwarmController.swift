@@ -131,6 +131,8 @@ actor SwarmController {
                 throw error.during("the swarm could not be made")
             }
             publish("create", cluster.id)
+            // Making keys and a store is starting up too.
+            StartUpMemory.release()
             return nodeID
         }
     }
@@ -138,7 +140,7 @@ actor SwarmController {
     /// Leaves the swarm; the last manager takes the swarm with it.
     func leave(force: Bool) async throws(ApusError) {
         try await change { () throws(ApusError) in
-            guard membership != nil else { throw ApusError(.unavailable, "This node is not part of a swarm") }
+            guard let store = membership?.store else { throw ApusError(.unavailable, "This node is not part of a swarm") }
             guard force else {
                 throw ApusError(
                     .unavailable,
@@ -146,9 +148,16 @@ actor SwarmController {
                 )
             }
             await end()
+            forget(store.read())
             await containers.removeTaskContainers()
             try Files.removeTree(directory)
         }
+    }
+
+    /// Takes from the scheduler what it knows: it may serve another swarm of this engine, and must not place that one's tasks on this one's nodes.
+    private func forget(_ snapshot: StoreSnapshot) {
+        guard let scheduler = try? plugins.scheduler() else { return }
+        scheduler.apply(snapshot.tasks.values.map { .taskRemoved($0.id) } + snapshot.nodes.values.map { .nodeRemoved($0.id) })
     }
 
     /// Ends the controllers and closes the store; containers go on.
@@ -194,7 +203,8 @@ actor SwarmController {
             store: store,
             scheduler: { (try? plugins.scheduler()) ?? NoScheduler() },
             logger: logger)
-        let agent = Agent(nodeID: nodeID, source: LocalDispatcher(store: store, logger: logger), containers: containers,
+        let agent = Agent(
+            nodeID: nodeID, source: LocalDispatcher(store: store, logger: logger), containers: containers,
             servicePorts: { Self.publishedPorts(of: store) }, logger: logger)
         let membership = Membership(nodeID: nodeID, address: address, store: store, orchestration: orchestration)
         current.withLock { $0 = membership }

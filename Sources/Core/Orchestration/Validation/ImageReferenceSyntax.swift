@@ -15,8 +15,7 @@ enum ImageReferenceSyntax {
         }
         guard !rest.isEmpty, rest.utf8.count <= 255 else { return false }
         var parts = rest.split(separator: "/", omittingEmptySubsequences: false)
-        if parts.count > 1, let first = parts.first, first.contains(".") || first.contains(":") || first == "localhost" || first != first.lowercased()
-        {
+        if parts.count > 1, let first = parts.first, first.contains(".") || first.contains(":") || first == "localhost" || first != first.lowercased() {
             guard isHost(first) else { return false }
             parts.removeFirst()
         }
