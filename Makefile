@@ -7,7 +7,8 @@ SHELL := /bin/bash
 # One configuration serves run and test, so that a new clone builds once.
 SWIFT_FLAGS := -c release -Xswiftc -enable-testing
 STAGE := $(CURDIR)/.build/stage
-PREFIX ?= /usr/local
+# Not /usr/local: there, drop-in plugins lie in lib/apus/plugins.
+PREFIX ?= /usr
 
 BUILD_PACKAGES := pkg-config libssl-dev libnghttp2-dev libltdl-dev libnl-3-dev libnl-route-3-dev libseccomp-dev libnftables-dev \
 	libcurl4-openssl-dev libarchive-dev
@@ -53,7 +54,9 @@ bench: stage
 	python3 contrib/bench/bench.py --stage $(STAGE)
 
 completions: stage
-	@for shell in bash zsh fish; do $(STAGE)/bin/apus --generate-completion-script $$shell > contrib/completions/apus.$$shell; done
+	$(STAGE)/bin/apus --generate-completion-script bash > contrib/completions/apus.bash
+	$(STAGE)/bin/apus --generate-completion-script zsh > contrib/completions/_apus
+	$(STAGE)/bin/apus --generate-completion-script fish > contrib/completions/apus.fish
 
 install: stage
 	contrib/install.sh $(STAGE) $(DESTDIR)$(PREFIX)

@@ -2,7 +2,7 @@
 # install.sh STAGE PREFIX: installs a staged tree.   install.sh --remove PREFIX: takes it away; data in /var/lib/apus stays.
 set -eu
 if [ "$1" = --remove ]; then
-    rm -rf "$2/bin/apus" "$2/bin/apusd" "$2/lib/apus/libPluginAPI.so" "$2/libexec/apus"
+    rm -rf "$2/bin/apus" "$2/bin/apusd" "$2/lib/apus/libPluginAPI.so" "$2/libexec/apus" "$2/share/apus"
     for plugin in scheduler-spread scheduler-binpack ca-internal network-bridge balancer-nftables runtime-oci; do
         rm -f "$2/lib/apus/plugins/$plugin.so"
     done
@@ -10,4 +10,4 @@ if [ "$1" = --remove ]; then
 fi
 umask 022
 mkdir -p "$2"
-cp -a "$1/bin" "$1/lib" "$1/libexec" "$2/"
+cp -a "$1/bin" "$1/lib" "$1/libexec" "$1/share" "$2/"

@@ -16,6 +16,11 @@ put "$built/apus" "$stage/bin/apus" 755
 put "$built/apusd" "$stage/bin/apusd" 755
 put "$built/apus-unpack" "$stage/libexec/apus/apus-unpack" 755
 put "$built/libPluginAPI.so" "$stage/lib/apus/libPluginAPI.so" 644
+# What authors of plugins build against.
+api=$stage/share/apus/PluginAPI
+mkdir -p "$api"
+rm -rf "$api/Sources"
+cp -R "$(dirname "$0")/../Sources/PluginAPI/Package.swift" "$(dirname "$0")/../Sources/PluginAPI/Sources" "$api/"
 while read -r product plugin; do
     put "$built/lib$product.so" "$stage/lib/apus/plugins/$plugin.so" 644
 done <<END
