@@ -2,7 +2,7 @@
 # runtime.sh [-b BACKEND] [TESTS]
 # Runs the runtime's container tests on unified cgroups with crun, as a stock Debian 12 has them, in a virtual machine.
 #
-# The tests must be built: swift build --build-tests. TESTS is a filter, "Containers" by default: the image tests need no other kernel.
+# The tests must be built: swift build --build-tests. TESTS is a filter, "RuntimeTests.Containers" by default: the image tests need no other kernel.
 # VM=…/vmrun.sh names the script that runs a command under another kernel; TEST_BINARY=… the test program.
 set -eu
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -15,7 +15,7 @@ while getopts b: option; do
     esac
 done
 shift $((OPTIND - 1))
-filter=${1:-Containers}
+filter=${1:-RuntimeTests.Containers}
 [ -x "$vm" ] || { echo "runtime.sh: $vm is missing: set VM to the script that runs a command under another kernel" >&2; exit 2; }
 binary=${TEST_BINARY:-$(swift build --package-path "$here" --show-bin-path)/apusPackageTests.xctest}
 [ -x "$binary" ] || { echo "runtime.sh: $binary is missing: build it with swift build --build-tests" >&2; exit 2; }

@@ -82,12 +82,15 @@ struct ImageRoutes: Sendable {
             let isDangling = image.references.isEmpty
             // Of an image with many names only those are shown that were asked for.
             let references = image.references.filter { reference in filters.any("reference") { GlobPattern.matches($0, reference: reference) } }
+            let digests = image.digests.filter { digest in
+                filters["reference"].isEmpty || references.contains { $0.hasPrefix(digest.prefix { $0 != "@" } + ":") }
+            }
             guard filters.any("dangling", { ["true", "1"].contains($0) == isDangling }), filters.labels("label", image.configuration.labels),
                 filters["reference"].isEmpty || !references.isEmpty
             else { continue }
             answers.append([
                 "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(isDangling ? ["<none>:<none>"] : references),
-                "RepoDigests": JSONValue(image.digests), "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size),
+                "RepoDigests": JSONValue(digests), "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size),
                 "VirtualSize": .integer(image.size), "SharedSize": -1,
                 "Labels": image.configuration.labels.isEmpty ? .null : JSONValue(image.configuration.labels), "Containers": .integer(Int64(await containers(image.id))),
             ])
