@@ -91,7 +91,7 @@ struct DockerSwarmTests {
         for (line, task) in zip(lines, tasks) {
             #expect(line.hasPrefix("talker.\(task.slot).\(task.id.prefix(12))@") && line.hasSuffix("from \(task.container.prefix(12))"))
         }
-        let one = try await engine.docker("service", "logs", "--raw", "--tail", "1", tasks[0].id)
+        let one = try await engine.docker("service", "logs", "--raw", tasks[0].id)
         #expect(one == "from \(tasks[0].container.prefix(12))")
         try await engine.removeService("talker")
     }

@@ -155,7 +155,7 @@ private struct Written {
             #expect(error?.message.contains(path) == true)
             let good = offset < written.ends[1] ? 0 : 1
             // Without its first record nobody knows who is in the group.
-            let expected = offset < written.ends[0] ? "Nothing of the log can be read" : "recover --discard-after \(good)"
+            let expected = offset < written.ends[0] ? "Nothing of the log can be read" : "--discard-after \(good)"
             #expect(error?.message.contains(expected) == true, "\(error?.message ?? "")")
             if offset < written.ends[0] {
                 #expect(throws: ApusError.self) { try RaftRecovery.discard(after: 0, directory: copy.path, name: "now") }

@@ -129,7 +129,7 @@ import Testing
         let error = await #expect(throws: ApusError.self) { _ = try await ObjectStore.open(configuration(directory)) }
         let message = try #require(error?.message)
         #expect(error?.code == .corrupt)
-        let command = "apusd --data-root \(directory.path) recover --discard-after "
+        let command = "apusd recover --data-root \(directory.path) --discard-after "
         #expect(message.contains(command))
         let index = try #require(message.split(separator: " ").last.flatMap { UInt64($0) })
         try RaftRecovery.discard(after: index, directory: swarm, name: "test")

@@ -77,11 +77,12 @@ enum RaftStorage {
                 "\(damage.path) is damaged at byte \(damage.offset): \(damage.reason). Nothing of the log can be read, and nothing was changed. "
                     + "Restore the file from a copy, or remove \(directory) and join or begin anew")
         }
-        let root = directory.hasSuffix("/swarm") ? String(directory.dropLast(6)) : directory
+        let suffix = ["/swarm/raft", "/swarm"].first { directory.hasSuffix($0) } ?? ""
+        let root = directory.dropLast(suffix.count)
         return ApusError(
             .corrupt,
             "\(damage.path) is damaged at byte \(damage.offset): \(damage.reason). "
                 + "Everything up to entry \(replay.last.index) is good, and nothing was changed. "
-                + "Restore the file from a copy, or give up what came later: apusd --data-root \(root) recover --discard-after \(replay.last.index)")
+                + "Restore the file from a copy, or give up what came later: apusd recover --data-root \(root) --discard-after \(replay.last.index)")
     }
 }
