@@ -89,7 +89,10 @@ struct APITests {
         #expect(try await tasks("true") == 2)
         #expect(try await tasks("false") == 0)
         try await engine.updateService("counted") { $0["TaskTemplate"]?["ForceUpdate"] = 1 }
-        try await eventually("both are replaced") { try await tasks("false") == 2 && tasks("true") == 2 }
+        try await eventually("both are replaced") {
+            let counts = (try await tasks("false"), try await tasks("true"))
+            return counts == (2, 2)
+        }
         try await engine.waitForTasks(of: "counted", count: 2)
         try await engine.removeService("counted")
     }

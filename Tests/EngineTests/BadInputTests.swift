@@ -185,12 +185,15 @@ struct BadInputTests {
 
     @Test func headerFlood() async throws {
         try await changingNothing { engine in
-            let one = "GET /_ping HTTP/1.1\r\nHost: x\r\nX-Big: " + String(repeating: "a", count: 1 << 20) + "\r\n\r\n"
-            #expect(try await engine.raw(one).hasPrefix("HTTP/1.1 200 ") == false)
-            let many = "GET /_ping HTTP/1.1\r\nHost: x\r\n" + String(repeating: "X-Many: yes\r\n", count: 100_000) + "\r\n"
-            #expect(try await engine.raw(many).hasPrefix("HTTP/1.1 200 ") == false)
-            let long = "GET /_ping?" + String(repeating: "a", count: 1 << 20) + " HTTP/1.1\r\nHost: x\r\n\r\n"
-            #expect(try await engine.raw(long).hasPrefix("HTTP/1.1 200 ") == false)
+            let floods = [
+                "GET /_ping HTTP/1.1\r\nHost: x\r\nX-Big: " + String(repeating: "a", count: 1 << 20) + "\r\n\r\n",
+                "GET /_ping HTTP/1.1\r\nHost: x\r\n" + String(repeating: "X-Many: yes\r\n", count: 100_000) + "\r\n",
+                "GET /_ping?" + String(repeating: "a", count: 1 << 20) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+            ]
+            for flood in floods {
+                let answer = try await engine.raw(flood)
+                #expect(answer.isEmpty || answer.hasPrefix("HTTP/1.1 4"), "\(answer.prefix(100))")
+            }
         }
     }
 

@@ -83,7 +83,7 @@ struct DockerSwarmTests {
     @Test func serviceLogs() async throws {
         let engine = try EngineHarness.shared
         try await engine.docker(
-            "service", "create", "--detach", "--name", "talker", "--replicas", "2", "busybox:latest", "sh", "-c", "echo from $HOSTNAME; echo worse >&2; sleep 600"
+            "service", "create", "--detach", "--name", "talker", "--replicas", "2", "--stop-grace-period", "1s", "busybox:latest", "sh", "-c", "echo from $HOSTNAME; echo worse >&2; sleep 600"
         )
         let tasks = try await engine.waitForTasks(of: "talker", count: 2)
         try await eventually("both have written") { try await engine.docker("service", "logs", "talker").lines.count == 2 }

@@ -6,4 +6,5 @@ log=/var/log/apus-demo.log
 registry_port=5480
 registry_data=/var/cache/apus-images/demo-registry
 
-running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
+# A number may have been given to another program since.
+running() { [ -s "$pid_file" ] && grep -qa apusd "/proc/$(cat "$pid_file")/cmdline" 2>/dev/null && kill -0 "$(cat "$pid_file")" 2>/dev/null; }

@@ -95,7 +95,7 @@ running() {
 }
 
 step "apus plugin new: a package, with the committed logic and its tests put in"
-apus plugin new --path "$work/package" --plugin-api "$here/../../Sources/PluginAPI" scheduler roundrobin 2>&1
+apus plugin new --path "$work/package" scheduler roundrobin 2>&1
 for part in Sources/SchedulerRoundrobin/RoundrobinScheduler.swift Tests/SchedulerRoundrobinTests; do
     rm -r "$work/package/$part"
     cp -r "$example/$part" "$work/package/$part"

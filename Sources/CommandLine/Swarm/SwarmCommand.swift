@@ -86,8 +86,8 @@ struct SwarmInitCommand: EngineCommand {
         let console = context.console
         console.line("Swarm initialized: current node (\(answer.string ?? "")) is now a manager.")
         console.line("")
-        try await context.showJoinCommand(role: "worker")
-        console.line("To add a manager to this swarm, run `apus swarm join-token manager` and follow what it says.")
+        // A command that the other engine would refuse helps nobody.
+        console.line("No other node can join it yet: that is not in this version of Apus. Begin with `apus service create`.")
         if options.autolock == true, let key = try? await context.client.get("/swarm/unlockkey")["UnlockKey"]?.string {
             console.line("")
             console.line("This key unlocks a manager when it starts. Keep it where it is safe:")
@@ -135,6 +135,7 @@ struct SwarmJoinTokenCommand: EngineCommand {
             context.console.line(token ?? "")
         } else {
             try await context.showJoinCommand(role: role)
+            context.console.errorLine("This version of Apus keeps the token, but cannot join yet.")
         }
     }
 }

@@ -1,3 +1,4 @@
+import Agent
 import Coding
 import Orchestration
 import PluginAPI
@@ -49,8 +50,13 @@ struct ServiceRoutes: Sendable {
 
     private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
         let manager = try swarm.manager()
-        let spec = try request.decode(ServiceSpec.self).normalized()
+        let wanted = try request.decode(ServiceSpec.self).normalized()
         let id = try await manager.store.update { transaction throws(ApusError) in
+            var spec = wanted
+            if spec.name.isEmpty {
+                let snapshot = transaction.snapshot
+                spec.name = RandomName.generate { snapshot.service(named: $0) != nil }
+            }
             try ServiceValidation.check(spec, in: transaction.snapshot, replacing: nil)
             let service = ServiceDraft.create(spec)
             try transaction.create(.service(service))

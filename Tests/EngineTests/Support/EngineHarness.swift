@@ -127,7 +127,9 @@ final class EngineHarness: Sendable {
     }
 
     /// Runs `apusd` with these arguments until it ends by itself.
-    func runEngineProgram(_ arguments: String...) async throws -> ProcessResult {
+    func runEngineProgram(_ arguments: String...) async throws -> ProcessResult { try await runEngineProgram(arguments: arguments) }
+
+    func runEngineProgram(arguments: [String]) async throws -> ProcessResult {
         try await Processes.run(
             ProcessRequest("nsenter", ["--net=/run/netns/\(namespace)", "\(stage)/bin/apusd"] + arguments), timeout: .seconds(30))
     }

@@ -63,8 +63,16 @@ extension EngineHarness {
         return found.sorted { $0.slot < $1.slot }
     }
 
-    /// What a published port answers.
-    func ask(port: Int) async throws -> String { try await inNamespace("curl", "-fsS", "--max-time", "10", "http://127.0.0.1:\(port)/") }
+    /// What a published port answers; waits until something listens there, which a container that has just begun may not do yet.
+    func ask(address: String = "127.0.0.1", port: Int) async throws -> String {
+        var answer = ""
+        try await eventually("something answers at port \(port)") {
+            guard let text = try? await inNamespace("curl", "-fsS", "--max-time", "10", "http://\(address):\(port)/") else { return false }
+            answer = text
+            return true
+        }
+        return answer
+    }
 }
 
 /// A task that runs.

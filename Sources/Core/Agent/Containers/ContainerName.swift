@@ -70,3 +70,12 @@ enum ContainerName {
         "woodpecker", "wren", "wryneck", "yellowhammer",
     ]
 }
+
+/// Names for what its user gives none.
+public enum RandomName {
+    /// An adjective and a noun that nobody has yet.
+    public static func generate(isTaken: (String) -> Bool) -> String {
+        var generator = SystemRandomNumberGenerator()
+        return ContainerName.generate(using: &generator, isTaken: isTaken)
+    }
+}
