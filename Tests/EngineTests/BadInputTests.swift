@@ -12,6 +12,8 @@ struct BadInputTests {
     private func changingNothing(_ body: (EngineHarness) async throws -> Void) async throws {
         let engine = try EngineHarness.shared
         let process = try engine.process
+        // Here, so that what is wrong with a container is not hidden by an image that is missing.
+        try await engine.docker("pull", "busybox")
         let before = try await engine.inventory()
         try await body(engine)
         #expect(await engine.isAnswering)
@@ -42,8 +44,10 @@ struct BadInputTests {
             try await refuse(engine, path, #"{"Name":"a","TaskTemplate":{"ContainerSpec":{"Image":"nginx","Imagge":"x"}}}"#, "Imagge")
             try await refuse(engine, path, #"{"Name":7,"TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "Name")
             try await refuse(engine, path, #"{"Name":"a","TaskTemplate":{"ContainerSpec":{"Image":["nginx"]}}}"#, "Image")
-            try await refuse(engine, path, #"{"Name":"a","Mode":{"Replicated":{"Replicas":"3"}},"TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "Replicas")
-            try await refuse(engine, path, #"{"Name":"a","Mode":{"Replicated":{"Replicas":1.5}},"TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "Replicas")
+            try await refuse(
+                engine, path, #"{"Name":"a","Mode":{"Replicated":{"Replicas":"3"}},"TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "Replicas")
+            try await refuse(
+                engine, path, #"{"Name":"a","Mode":{"Replicated":{"Replicas":1.5}},"TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "Replicas")
             try await refuse(engine, path, #"[]"#)
             try await refuse(engine, path, #""service""#)
             try await refuse(engine, path, #"null"#)
@@ -52,7 +56,8 @@ struct BadInputTests {
             try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","HostConfig":{"Colour":"red"}}"#, "Colour")
             try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","Env":"A=1"}"#, "Env")
             try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","HostConfig":{"Memory":"64m"}}"#, "Memory")
-            try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"http"}]}}}"#, "http")
+            try await refuse(
+                engine, "/containers/create?name=aa", #"{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"http"}]}}}"#, "http")
             try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":{"HostPort":"80"}}}}"#, "80/tcp")
             try await refuse(engine, "/containers/create?name=aa", #"{"Image":"busybox","NetworkingConfig":{"Colour":{}}}"#, "Colour")
             try await refuse(engine, "/volumes/create", #"{"Name":"vol","Colour":"red"}"#, "Colour")
@@ -71,8 +76,11 @@ struct BadInputTests {
                 try await refuse(engine, "/services/create", body)
             }
             try await refuse(engine, "/services/create", "", "no body")
-            let bytes = try await engine.raw("POST /services/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 12\r\n\r\n", "{\"Name\":\"\u{80}")
-            #expect(bytes.hasPrefix("HTTP/1.1 400 "))
+            let connection = try RawConnection(engine.socket)
+            defer { connection.close() }
+            await connection.write("POST /services/create HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 12\r\n\r\n")
+            await connection.write(Array("{\"Name\":\"".utf8) + [0x80, UInt8(ascii: "\"")] + Array("}".utf8))
+            #expect(try await connection.read().hasPrefix("HTTP/1.1 400 "))
             let text = try await engine.send("POST", "/services/create", nil, headers: ["Content-Type": "text/plain", "Content-Length": "0"])
             #expect(text.status == 400)
         }
@@ -82,8 +90,8 @@ struct BadInputTests {
         try await changingNothing { engine in
             for (open, close) in [("[", "]"), (#"{"a":"#, "}")] {
                 let deep = String(repeating: open, count: 1_000_000)
-                try await refuse(engine, "/services/create", deep, "deep")
-                try await refuse(engine, "/services/create", deep + "1" + String(repeating: close, count: 1_000_000), "deep")
+                try await refuse(engine, "/services/create", deep, "128 levels")
+                try await refuse(engine, "/services/create", deep + "1" + String(repeating: close, count: 1_000_000), "128 levels")
             }
             let filters = String(repeating: "[", count: 10_000)
             #expect(try await engine.send("GET", "/services?filters=\(percentEncoded(filters))").status == 400)
@@ -95,7 +103,8 @@ struct BadInputTests {
             let body = #"{"Name":"cut","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#
             for path in ["/services/create", "/volumes/create", "/containers/create?name=cut"] {
                 let connection = try RawConnection(engine.socket)
-                await connection.write("POST \(path) HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count + 1)\r\n\r\n\(body)")
+                await connection.write(
+                    "POST \(path) HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: \(body.utf8.count + 1)\r\n\r\n\(body)")
                 connection.close()
             }
             // In chunks, without the last one.
@@ -146,7 +155,7 @@ struct BadInputTests {
             #expect(try await connection.read().hasPrefix("HTTP/1.1 413 "))
         }
         let growth = try engine.residentMemory() - before
-        #expect(growth < 24 << 20, "the engine grew by \(growth >> 20) MB")
+        #expect(growth < 8 << 20, "the engine grew by \(growth >> 20) MB")
     }
 
     @Test func chunkedAndPipelinedRequestsWork() async throws {
@@ -201,7 +210,7 @@ struct BadInputTests {
 
     @Test func names() async throws {
         try await changingNothing { engine in
-            for name in ["a/b", "../up", "with space", "tab\\tin", "nul\\u0000", "line\\nend", "-begin", String(repeating: "n", count: 64), "ümlaut", ""] {
+            for name in ["a/b", "../up", "with space", "tab\\tin", "nul\\u0000", "line\\nend", "-begin", String(repeating: "n", count: 64), "ümlaut"] {
                 try await refuse(engine, "/services/create", #"{"Name":"\#(name)","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, "name")
             }
             for name in ["a/b", "../up", "with space", "a\u{1}", "-begin", "a\0b", "ümlaut"] {
@@ -224,12 +233,13 @@ struct BadInputTests {
 
     @Test func numbersAndPorts() async throws {
         _ = try await EngineHarness.shared.createService(EngineHarness.spec("holds", image: "busybox", replicas: 0, port: 8443))
+        try await eventually("the port is given out") { try await EngineHarness.shared.get("/services/holds")["Endpoint"]?["Ports"] != nil }
         try await changingNothing { engine in
             func spec(_ more: String) -> String { #"{"Name":"bad","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}},\#(more)}"# }
             let path = "/services/create"
             try await refuse(engine, path, spec(#""Mode":{"Replicated":{"Replicas":-1}}"#), "eplicas")
             try await refuse(engine, path, spec(#""Mode":{"Replicated":{"Replicas":99999999999999999999}}"#), "eplicas")
-            try await refuse(engine, path, spec(#""Mode":{"Replicated":{"Replicas":1},"Global":{}}"#), "mode")
+            try await refuse(engine, path, spec(#""Mode":{"Replicated":{"Replicas":1},"Global":{}}"#), "Mode")
             let port = #"{"TargetPort":80,"PublishedPort":8080,"Protocol":"tcp"}"#
             try await refuse(engine, path, spec(#""EndpointSpec":{"Ports":[\#(port),\#(port)]}"#), "8080")
             try await refuse(engine, path, spec(#""EndpointSpec":{"Ports":[{"TargetPort":80,"PublishedPort":8443}]}"#), status: 409, "8443", "holds")

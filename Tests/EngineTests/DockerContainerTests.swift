@@ -206,7 +206,8 @@ struct DockerContainerTests {
             #expect(told.contains(expected), "\(expected) is missing among \(told)")
         }
         let one = try await engine.docker(
-            "events", "--since", begin, "--until", end, "--filter", "container=told", "--filter", "event=die", "--format", "{{.Action}} {{.Actor.Attributes.exitCode}}")
+            "events", "--since", begin, "--until", end, "--filter", "container=told", "--filter", "event=die", "--format",
+            "{{.Action}} {{.Actor.Attributes.exitCode}}")
         #expect(one == "die 0")
         #expect(try await engine.docker("events", "--since", begin, "--until", begin).isEmpty)
     }
@@ -214,7 +215,8 @@ struct DockerContainerTests {
     @Test func diskUsage() async throws {
         let engine = try EngineHarness.shared
         try await engine.docker("pull", "busybox")
-        try await engine.docker("run", "--detach", "--name", "fat", "--volume", "fat:/data", "busybox", "dd", "if=/dev/zero", "of=/data/zeros", "bs=1M", "count=3")
+        try await engine.docker(
+            "run", "--detach", "--name", "fat", "--volume", "fat:/data", "busybox", "dd", "if=/dev/zero", "of=/data/zeros", "bs=1M", "count=3")
         #expect(try await engine.docker("wait", "fat") == "0")
         let rows = try await engine.docker("system", "df", "--format", "{{.Type}}|{{.TotalCount}}|{{.Size}}").lines
         #expect(rows.contains("Containers|1|0B") || rows.contains { $0.hasPrefix("Containers|1|") })

@@ -7,7 +7,8 @@ import Testing
 struct DockerSwarmTests {
     @Test func versionAndInformation() async throws {
         let engine = try EngineHarness.shared
-        #expect(try await engine.docker("version", "--format", "{{.Server.Platform.Name}} {{.Client.APIVersion}} {{.Server.MinAPIVersion}}") == "Apus 1.41 1.24")
+        #expect(
+            try await engine.docker("version", "--format", "{{.Server.Platform.Name}} {{.Client.APIVersion}} {{.Server.MinAPIVersion}}") == "Apus 1.41 1.24")
         let information = try await engine.docker("info", "--format", "{{.Swarm.LocalNodeState}} {{.Swarm.ControlAvailable}} {{.Driver}} {{.OSType}}")
         #expect(information == "active true overlay2 linux")
         #expect(try await engine.docker("info").contains("Registry Mirrors:\n  \(engine.registryURL)"))
@@ -83,7 +84,8 @@ struct DockerSwarmTests {
     @Test func serviceLogs() async throws {
         let engine = try EngineHarness.shared
         try await engine.docker(
-            "service", "create", "--detach", "--name", "talker", "--replicas", "2", "--stop-grace-period", "1s", "busybox:latest", "sh", "-c", "echo from $HOSTNAME; echo worse >&2; sleep 600"
+            "service", "create", "--detach", "--name", "talker", "--replicas", "2", "--stop-grace-period", "1s", "busybox:latest", "sh", "-c",
+            "echo from $HOSTNAME; echo worse >&2; sleep 600"
         )
         let tasks = try await engine.waitForTasks(of: "talker", count: 2)
         try await eventually("both have written") { try await engine.docker("service", "logs", "talker").lines.count == 2 }

@@ -138,8 +138,7 @@ final class FakeRegistry: Sendable {
                 return connection.answer(200, ["Content-Type": manifest.type], manifest.bytes)
             }
             if request.path.contains("/blobs/"), let blob = content.withLock({ $0.blobs[name] }) {
-                if let range = request.headers["range"], range.hasPrefix("bytes="), let start = Int(range.dropFirst(6).dropLast()), start < blob.count
-                {
+                if let range = request.headers["range"], range.hasPrefix("bytes="), let start = Int(range.dropFirst(6).dropLast()), start < blob.count {
                     return connection.answer(206, ["Content-Range": "bytes \(start)-\(blob.count - 1)/\(blob.count)"], Array(blob[start...]))
                 }
                 return connection.answer(200, ["Content-Type": "application/octet-stream"], blob)

@@ -34,8 +34,7 @@ struct ImagesUnpackTests {
         }
     }
 
-    private func unpack(_ bytes: [UInt8], isPlain: Bool = false, change: (inout ImageStoreConfiguration) -> Void = { _ in }) async throws -> Unpacked
-    {
+    private func unpack(_ bytes: [UInt8], isPlain: Bool = false, change: (inout ImageStoreConfiguration) -> Void = { _ in }) async throws -> Unpacked {
         let folder = try ImagesFolder()
         // Something beside the layer that must not change.
         try Files.makeDirectory("\(folder.path)/outside")

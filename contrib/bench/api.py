@@ -43,6 +43,8 @@ class EngineAPI:
             if fresh:
                 self.connection = UnixConnection(self.path, timeout)
             try:
+                if self.connection.sock:
+                    self.connection.sock.settimeout(timeout)
                 self.connection.request(method, f"/{API_VERSION}{target}", body=data, headers={"Content-Type": "application/json"})
                 answer = self.connection.getresponse()
                 content = answer.read()

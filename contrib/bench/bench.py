@@ -160,6 +160,7 @@ def main():
     def interrupted(_number, _frame):
         raise KeyboardInterrupt
 
+    signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
     signal.signal(signal.SIGHUP, interrupted)
     directory = tempfile.mkdtemp(prefix="apus-bench-", dir="/var/tmp")

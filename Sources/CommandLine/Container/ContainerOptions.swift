@@ -5,15 +5,13 @@ import PluginAPI
 /// All flags of `run` and `create` that say what the container is, as the body of `POST /containers/create`.
 struct ContainerOptions: ParsableArguments {
     @Option(help: "Name of the container; one is made up without it.") var name: String?
-    @Option(name: [.customShort("p"), .long], help: ArgumentHelp("Publish a port.", valueName: "[[address:]port:]port[/protocol]")) var publish:
-        [String] = []
+    @Option(name: [.customShort("p"), .long], help: ArgumentHelp("Publish a port.", valueName: "[[address:]port:]port[/protocol]")) var publish: [String] = []
     @Flag(name: [.customShort("P"), .long], help: "Publish all ports that the image exposes.") var publishAll = false
     @Option(help: ArgumentHelp("Port that is served inside.", valueName: "port[/protocol]")) var expose: [String] = []
     @Option(name: [.customShort("e"), .long], help: ArgumentHelp("Environment variable.", valueName: "NAME=value")) var env: [String] = []
     @Option(help: "File with environment variables, one a line.") var envFile: [String] = []
     @Option(name: [.customShort("l"), .long], help: ArgumentHelp("Label.", valueName: "key=value")) var label: [String] = []
-    @Option(name: [.customShort("v"), .long], help: ArgumentHelp("Bind or volume to mount.", valueName: "source:target[:options]")) var volume:
-        [String] = []
+    @Option(name: [.customShort("v"), .long], help: ArgumentHelp("Bind or volume to mount.", valueName: "source:target[:options]")) var volume: [String] = []
     @Option(help: ArgumentHelp("Mount something: type=bind|volume|tmpfs,source=…,target=….", valueName: "mount")) var mount: [String] = []
     @Option(help: ArgumentHelp("Mount a tmpfs.", valueName: "target[:options]")) var tmpfs: [String] = []
     @Option(name: .customLong("network"), help: "Network to join; also host, none, or container:NAME.") var network: String?
@@ -36,8 +34,7 @@ struct ContainerOptions: ParsableArguments {
     var memory: Int64?
     @Option(help: ArgumentHelp("Memory that is left to it when there is little.", valueName: "bytes"), transform: ByteSize.parse)
     var memoryReservation: Int64?
-    @Option(parsing: .unconditional, help: ArgumentHelp("Most memory and swap together; -1 is without limit.", valueName: "bytes")) var memorySwap:
-        String?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Most memory and swap together; -1 is without limit.", valueName: "bytes")) var memorySwap: String?
     @Option(help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var cpus: Int64?
     @Option(name: [.customShort("c"), .long], help: "Share of the CPUs beside others.", transform: ServiceOptions.count)
     var cpuShares: UInt64?

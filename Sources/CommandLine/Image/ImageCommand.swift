@@ -161,8 +161,7 @@ struct ImportCommand: EngineCommand {
     var change: [String] = []
     @Option(name: [.customShort("m"), .long], help: "A note in the image's history.") var message: String?
     @Option(help: ArgumentHelp("Platform, such as linux/arm64.", valueName: "os/architecture")) var platform: String?
-    @Argument(help: ArgumentHelp("The archive, - for standard input, or an address that the engine can reach.", valueName: "file|-|url")) var source:
-        String
+    @Argument(help: ArgumentHelp("The archive, - for standard input, or an address that the engine can reach.", valueName: "file|-|url")) var source: String
     @Argument(help: ArgumentHelp("Name of the image.", valueName: "name[:tag]")) var reference: String?
 
     func run(with context: CommandContext) async throws {

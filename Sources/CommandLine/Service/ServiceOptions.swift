@@ -119,8 +119,7 @@ struct ServiceResourceOptions: ParsableArguments {
 struct ServiceRestartOptions: ParsableArguments {
     @Option(help: "When a task that ended is replaced: none, on-failure or any (default: any).", transform: WordFlag.parse) var restartCondition:
         RestartCondition?
-    @Option(help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse) var restartDelay:
-        Duration?
+    @Option(help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse) var restartDelay: Duration?
     @Option(help: "Most replacements; 0 is without limit.", transform: ServiceOptions.count)
     var restartMaxAttempts: UInt64?
     @Option(help: ArgumentHelp("How long a replacement counts.", valueName: "duration"), transform: DurationText.parse) var restartWindow: Duration?
@@ -140,10 +139,8 @@ struct ServiceRestartOptions: ParsableArguments {
 struct ServiceUpdateOptions: ParsableArguments {
     @Option(help: "Tasks replaced at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var updateParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse) var updateDelay:
-        Duration?
-    @Option(help: "What a failed update does: pause, continue or rollback (default: pause).", transform: WordFlag.parse) var updateFailureAction:
-        FailureAction?
+    @Option(help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse) var updateDelay: Duration?
+    @Option(help: "What a failed update does: pause, continue or rollback (default: pause).", transform: WordFlag.parse) var updateFailureAction: FailureAction?
     @Option(help: ArgumentHelp("How long a new task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
     var updateMonitor: Duration?
     @Option(help: "Share of failures that is accepted (default: 0).", transform: WordFlag.ratio) var updateMaxFailureRatio: Double?
@@ -161,8 +158,7 @@ struct ServiceUpdateOptions: ParsableArguments {
 struct ServiceRollbackOptions: ParsableArguments {
     @Option(help: "Tasks rolled back at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var rollbackParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse) var rollbackDelay:
-        Duration?
+    @Option(help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse) var rollbackDelay: Duration?
     @Option(help: "What a failed rollback does: pause or continue (default: pause).", transform: WordFlag.rollbackFailureAction)
     var rollbackFailureAction: FailureAction?
     @Option(help: ArgumentHelp("How long a task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
@@ -208,8 +204,7 @@ extension UpdateConfig? {
 
 /// How to find out whether a container is well.
 struct HealthOptions: ParsableArguments {
-    @Option(parsing: .unconditional, help: "Command that tells whether a container is healthy; a shell in the container runs it.") var healthCmd:
-        String?
+    @Option(parsing: .unconditional, help: "Command that tells whether a container is healthy; a shell in the container runs it.") var healthCmd: String?
     @Option(help: ArgumentHelp("Time between checks.", valueName: "duration"), transform: DurationText.parse) var healthInterval: Duration?
     @Option(help: ArgumentHelp("Longest time of a check.", valueName: "duration"), transform: DurationText.parse) var healthTimeout: Duration?
     @Option(help: "Failures in a row that make a container unhealthy.", transform: ServiceOptions.count)

@@ -117,13 +117,16 @@ enum ContainerCreateBody {
         }
         let mode = try host.string("NetworkMode")
         if !mode.isEmpty, mode != "default" {
-            guard !mode.hasPrefix("container:") else { throw ApusError(.unimplemented, "sharing the network of another container is not in this version of Apus") }
+            guard !mode.hasPrefix("container:") else {
+                throw ApusError(.unimplemented, "sharing the network of another container is not in this version of Apus")
+            }
             request.networks = [ContainerNetwork(target: mode)]
         }
         for name in [
             "VolumesFrom", "Links", "VolumeDriver", "StorageOpt", "Cgroup", "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice",
             "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime",
-            "CpusetMems", "OomKillDisable", "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "KernelMemory", "KernelMemoryTCP", "ContainerIDFile", "Capabilities",
+            "CpusetMems", "OomKillDisable", "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "KernelMemory", "KernelMemoryTCP",
+            "ContainerIDFile", "Capabilities",
             "Annotations",
         ] { try host.unsupported(name) }
         try host.unsupported("MemorySwappiness", except: [-1])
@@ -135,7 +138,9 @@ enum ContainerCreateBody {
     private static func word(_ name: String, _ reader: inout JSONReader, _ known: [String], dropping standard: String) throws(ApusError) -> String {
         let word = try reader.string(name)
         guard known.contains(word) else {
-            throw ApusError(.unimplemented, "HostConfig.\(name)=\(word) is not in this version of Apus; \(known.filter { !$0.isEmpty }.joined(separator: ", ")) can be used")
+            throw ApusError(
+                .unimplemented, "HostConfig.\(name)=\(word) is not in this version of Apus; \(known.filter { !$0.isEmpty }.joined(separator: ", ")) can be used"
+            )
         }
         return word == standard ? "" : word
     }
@@ -187,7 +192,10 @@ enum ContainerCreateBody {
             guard let number = UInt16(halves[0]), number > 0, halves.count <= 2,
                 let transport = TransportProtocol(rawValue: halves.count == 2 ? String(halves[1]) : "tcp")
             else { throw ApusError(.invalidArgument, "HostConfig.PortBindings: \"\(key)\" is not a port such as 80/tcp") }
-            let bindings = value.isNull ? [] : value.array ?? []
+            guard value.isNull || value.array != nil else {
+                throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key) is \(value.kind), not an array")
+            }
+            let bindings = value.array ?? []
             for binding in bindings.isEmpty ? [.object(JSONObject())] : bindings {
                 var reader = try JSONReader(binding, path: "HostConfig.PortBindings.\(key)")
                 var port = ContainerPort()

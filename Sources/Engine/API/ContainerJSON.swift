@@ -104,10 +104,16 @@ enum ContainerJSON {
         let resources = configuration.resources
         let standard: [(String, JSONValue)] = [
             ("NetworkMode", .string(container.networkMode)),
-            ("RestartPolicy", ["Name": .string(container.restartPolicy.name.rawValue), "MaximumRetryCount": .integer(Int64(container.restartPolicy.maximumRetryCount))]),
+            (
+                "RestartPolicy",
+                ["Name": .string(container.restartPolicy.name.rawValue), "MaximumRetryCount": .integer(Int64(container.restartPolicy.maximumRetryCount))]
+            ),
             ("AutoRemove", .bool(configuration.removeWhenEnded)), ("Privileged", .bool(configuration.privileged)),
             ("ReadonlyRootfs", .bool(configuration.readOnlyRoot)), ("Memory", .integer(resources.memoryBytes)), ("NanoCpus", .integer(resources.nanoCPUs)),
-            ("LogConfig", ["Type": .string(configuration.log.name.isEmpty ? "json-file" : configuration.log.name), "Config": JSONValue(configuration.log.options)]),
+            (
+                "LogConfig",
+                ["Type": .string(configuration.log.name.isEmpty ? "json-file" : configuration.log.name), "Config": JSONValue(configuration.log.options)]
+            ),
             ("PortBindings", portBindings(container, allocated: false)), ("Binds", .null), ("Runtime", "oci"),
         ]
         for (name, value) in standard where json[name] == nil || json[name] == .string("") || json[name] == .string("default") { json[name] = value }

@@ -39,13 +39,15 @@ struct ImageRoutes: Sendable {
         }
         router.add("GET", "/images/{name...}/history") { request throws(ApusError) in
             let image = try await runtime.image(request.parameter("name"))
-            return .json(.array(image.history.reversed().enumerated().map { index, step in
-                [
-                    "Id": .string(index == 0 ? image.id.text : "<missing>"), "Created": .integer(step.createdAt.seconds),
-                    "CreatedBy": .string(step.createdBy), "Tags": index == 0 ? JSONValue(image.references) : .null, "Size": 0,
-                    "Comment": .string(step.comment),
-                ]
-            }))
+            return .json(
+                .array(
+                    image.history.reversed().enumerated().map { index, step in
+                        [
+                            "Id": .string(index == 0 ? image.id.text : "<missing>"), "Created": .integer(step.createdAt.seconds),
+                            "CreatedBy": .string(step.createdBy), "Tags": index == 0 ? JSONValue(image.references) : .null, "Size": 0,
+                            "Comment": .string(step.comment),
+                        ]
+                    }))
         }
         router.add("POST", "/images/{name...}/tag") { request throws(ApusError) in
             guard let repository = request.text("repo"), !repository.isEmpty else {
@@ -92,7 +94,8 @@ struct ImageRoutes: Sendable {
                 "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(isDangling ? ["<none>:<none>"] : references),
                 "RepoDigests": JSONValue(digests), "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size),
                 "VirtualSize": .integer(image.size), "SharedSize": -1,
-                "Labels": image.configuration.labels.isEmpty ? .null : JSONValue(image.configuration.labels), "Containers": .integer(Int64(await containers(image.id))),
+                "Labels": image.configuration.labels.isEmpty ? .null : JSONValue(image.configuration.labels),
+                "Containers": .integer(Int64(await containers(image.id))),
             ])
         }
         return .json(.array(answers))
@@ -130,7 +133,9 @@ struct ImageRoutes: Sendable {
 
     private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
         if let source = request.text("fromSrc"), !source.isEmpty {
-            guard source == "-" else { throw ApusError(.unimplemented, "importing from a URL is not in this version of Apus; fetch it and send it as the body") }
+            guard source == "-" else {
+                throw ApusError(.unimplemented, "importing from a URL is not in this version of Apus; fetch it and send it as the body")
+            }
             return try await importImage(request)
         }
         guard let name = request.text("fromImage"), !name.isEmpty else {

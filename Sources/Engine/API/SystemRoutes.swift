@@ -54,7 +54,8 @@ struct SystemRoutes: Sendable {
         let components = [engine, component(runtime.ociRuntime), component(runtime.monitor)]
         return [
             "Platform": ["Name": "Apus"], "Version": .string(EngineConfiguration.version), "ApiVersion": .string(EngineAPIVersion.newest.description),
-            "MinAPIVersion": .string(EngineAPIVersion.oldest.description), "GitCommit": "", "GoVersion": .string("swift\(EngineConfiguration.compiler)"), "Os": "linux",
+            "MinAPIVersion": .string(EngineAPIVersion.oldest.description), "GitCommit": "", "GoVersion": .string("swift\(EngineConfiguration.compiler)"),
+            "Os": "linux",
             "Arch": .string(system.dockerArchitecture), "KernelVersion": .string(system.release), "BuildTime": "", "Components": .array(components),
         ]
     }
@@ -88,7 +89,8 @@ struct SystemRoutes: Sendable {
             "Name": .string(system.node), "Labels": JSONValue(configuration.labels), "ExperimentalBuild": false,
             "ServerVersion": .string(EngineConfiguration.version), "Runtimes": ["oci": ["path": .string(runtimeInformation.ociRuntime)]],
             "DefaultRuntime": "oci", "Swarm": try swarmInformation(), "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "tini",
-            "ContainerdCommit": ["ID": .string(runtimeInformation.monitor), "Expected": ""], "RuncCommit": ["ID": .string(runtimeInformation.ociRuntime), "Expected": ""],
+            "ContainerdCommit": ["ID": .string(runtimeInformation.monitor), "Expected": ""],
+            "RuncCommit": ["ID": .string(runtimeInformation.ociRuntime), "Expected": ""],
             "InitCommit": ["ID": "", "Expected": ""], "SecurityOptions": runtimeInformation.seccomp ? ["name=seccomp,profile=builtin"] : [],
             "Warnings": runtimeInformation.warnings.isEmpty ? .null : JSONValue(runtimeInformation.warnings),
         ]

@@ -25,7 +25,11 @@ struct TaskRoutes: Sendable {
         }
         var nodes: Set<ID> = []
         for reference in filters["node"] {
-            if let node = try? ObjectReferences.node(reference, in: snapshot, selfID: manager.nodeID) { nodes.insert(node.id) } else { nodes.insert(ID(reference)) }
+            if let node = try? ObjectReferences.node(reference, in: snapshot, selfID: manager.nodeID) {
+                nodes.insert(node.id)
+            } else {
+                nodes.insert(ID(reference))
+            }
         }
         for word in filters["desired-state"] where TaskState(rawValue: word) == nil && word != "accepted" {
             throw ApusError(.invalidArgument, "desired-state=\(word) is not a state; use running, shutdown or accepted")
@@ -96,7 +100,8 @@ struct NodeRoutes: Sendable {
         try await manager.store.update { transaction throws(ApusError) in
             let node = try ObjectReferences.node(reference, in: transaction.snapshot, selfID: manager.nodeID)
             if node.spec.role == .manager {
-                throw ApusError(.conflict, "node \(node.id) is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal")
+                throw ApusError(
+                    .conflict, "node \(node.id) is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal")
             }
             if node.status.state == .ready, !force {
                 throw ApusError(.conflict, "node \(node.id) is not down and can't be removed; let it leave first, or use --force")

@@ -103,9 +103,10 @@ struct NetworkRoutes: Sendable {
                 }
             }
         }
-        let pools: [JSONValue] = network.gatewayPrefix.map {
-            [["Subnet": .string($0.network.description), "Gateway": .string($0.address.description)]]
-        } ?? []
+        let pools: [JSONValue] =
+            network.gatewayPrefix.map {
+                [["Subnet": .string($0.network.description), "Gateway": .string($0.address.description)]]
+            } ?? []
         return [
             "Name": .string(network.name), "Id": .string(network.id.text), "Created": .string(network.createdAt.description), "Scope": "local",
             "Driver": .string(network.driver), "EnableIPv6": false, "IPAM": ["Driver": "default", "Options": .null, "Config": .array(pools)],
@@ -125,7 +126,9 @@ struct NetworkRoutes: Sendable {
         for name in ["Attachable", "Ingress", "ConfigOnly", "EnableIPv6"] { try reader.unsupported(name) }
         try reader.unsupported("EnableIPv4", except: [true])
         try reader.unsupported("ConfigFrom", except: [["Network": ""]])
-        guard ["", "local"].contains(try reader.string("Scope")) else { throw ApusError(.unimplemented, "networks of the swarm are not in this version of Apus") }
+        guard ["", "local"].contains(try reader.string("Scope")) else {
+            throw ApusError(.unimplemented, "networks of the swarm are not in this version of Apus")
+        }
         guard wanted.driver != "overlay" else { throw ApusError(.unimplemented, "overlay networks are not in this version of Apus") }
         if let ipam = reader.value("IPAM") {
             var settings = try JSONReader(ipam, path: "IPAM")

@@ -108,7 +108,8 @@ extension APIRequest {
             guard named >= .oldest else {
                 throw ApusError(
                     .invalidArgument,
-                    "client version \(named) is too old. Minimum supported API version is \(EngineAPIVersion.oldest), please upgrade your client to a newer version")
+                    "client version \(named) is too old. Minimum supported API version is \(EngineAPIVersion.oldest), please upgrade your client to a newer version"
+                )
             }
             version = named
             segments.removeFirst()
