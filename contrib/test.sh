@@ -17,6 +17,8 @@ part() {
     "$@" || failed+=("$name")
     printf '== %s took %d s\n' "$name" $((SECONDS - begin))
 }
+# A build leaves gigabytes to be written; until they are, whatever syncs to the same disk waits, for a minute and more.
+sync
 for folder in Tests/*Tests; do
     target=${folder#Tests/}
     # Engines, registries and containers are many processes for each test.

@@ -28,7 +28,7 @@ struct BadInputTests {
     ) async throws {
         var request = HTTPRequest("POST", "http://apus\(path)", body: .bytes(Array(body.utf8)), unixSocket: engine.socket)
         request.headers["Content-Type"] = "application/json"
-        request.timeout = .seconds(30)
+        request.timeout = .seconds(180)
         let answer = try await HTTPClient().send(request)
         let message = (try? JSONValue.parse(answer.body))?["message"]?.string ?? ""
         #expect(answer.status == status, "\(body.prefix(200)): \(answer.status) \(message)", sourceLocation: sourceLocation)
@@ -142,7 +142,7 @@ struct BadInputTests {
             for path in ["/services/create", "/containers/create", "/volumes/create", "/swarm/init"] {
                 var request = HTTPRequest("POST", "http://apus\(path)", body: .bytes(huge), unixSocket: engine.socket)
                 request.headers["Content-Type"] = "application/json"
-                request.timeout = .seconds(60)
+                request.timeout = .seconds(180)
                 let answer = try await HTTPClient().send(request)
                 #expect(answer.status == 413 && answer.text.contains("larger than"), "\(path) \(answer.status) \(answer.text)")
             }

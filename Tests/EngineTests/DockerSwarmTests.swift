@@ -50,7 +50,8 @@ struct DockerSwarmTests {
         let answers = try await Set(engine.ask(port: 8081).lines + engine.ask(port: 8081).lines)
         #expect(answers.count == 2, "two requests in turn are answered by two tasks")
         #expect(
-            try await engine.docker("service", "ls", "--format", "{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}} {{.Ports}}")
+            try await engine.docker(
+                "service", "ls", "--filter", "name=frontend", "--format", "{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}} {{.Ports}}")
                 == "frontend replicated 2/2 nginx:latest *:8081->80/tcp")
         #expect(try await engine.docker("service", "ls", "--quiet", "--filter", "label=tier=db").isEmpty)
 

@@ -60,7 +60,7 @@ final class EngineHarness: Sendable {
         do {
             if let running = engine.withLock({ $0 }) {
                 kill(running.process, SIGTERM)
-                let code = try await running.exitCode(within: .seconds(20))
+                let code = try await running.exitCode(within: .seconds(60))
                 #expect(code == 0, "the engine ended with \(code) at SIGTERM: \(logTail())")
             }
         } catch {
@@ -121,7 +121,7 @@ final class EngineHarness: Sendable {
     func stopEngine(_ signal: Int32) async throws -> Int32 {
         let running = try #require(engine.withLock { $0 })
         kill(running.process, signal)
-        let code = try await running.exitCode(within: .seconds(20))
+        let code = try await running.exitCode(within: .seconds(60))
         engine.withLock { $0 = nil }
         return code
     }
@@ -131,7 +131,7 @@ final class EngineHarness: Sendable {
 
     func runEngineProgram(arguments: [String]) async throws -> ProcessResult {
         try await Processes.run(
-            ProcessRequest("nsenter", ["--net=/run/netns/\(namespace)", "\(stage)/bin/apusd"] + arguments), timeout: .seconds(30))
+            ProcessRequest("nsenter", ["--net=/run/netns/\(namespace)", "\(stage)/bin/apusd"] + arguments), timeout: .seconds(120))
     }
 
     var isAnswering: Bool {
@@ -148,7 +148,7 @@ final class EngineHarness: Sendable {
 
     /// One request, over the engine's socket.
     func send(
-        _ method: String, _ path: String, _ body: JSONValue? = nil, headers: [String: String] = [:], timeout: Duration = .seconds(60)
+        _ method: String, _ path: String, _ body: JSONValue? = nil, headers: [String: String] = [:], timeout: Duration = .seconds(180)
     ) async throws -> HTTPResponse {
         var request = HTTPRequest(method, "http://apus\(path)", unixSocket: socket)
         request.timeout = timeout
@@ -197,12 +197,12 @@ final class EngineHarness: Sendable {
 
     /// Runs a program in the engine's network; its end with another code than 0 is thrown.
     @discardableResult
-    func inNamespace(_ program: String, _ arguments: String..., timeout: Duration = .seconds(60)) async throws -> String {
+    func inNamespace(_ program: String, _ arguments: String..., timeout: Duration = .seconds(180)) async throws -> String {
         try await Self.check("nsenter", arguments: ["--net=/run/netns/\(namespace)", program] + arguments, timeout: timeout)
     }
 
     /// Runs Debian's docker CLI against this engine.
-    func runDocker(_ arguments: [String], input: [UInt8] = [], timeout: Duration = .seconds(60)) async throws -> ProcessResult {
+    func runDocker(_ arguments: [String], input: [UInt8] = [], timeout: Duration = .seconds(180)) async throws -> ProcessResult {
         try await Processes.run(
             ProcessRequest(
                 "/usr/bin/docker", arguments, environment: ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=\(root)", "DOCKER_HOST=unix://\(socket)"],
@@ -229,7 +229,7 @@ final class EngineHarness: Sendable {
     }
 
     @discardableResult
-    private static func check(_ program: String, _ arguments: String..., timeout: Duration = .seconds(60)) async throws -> String {
+    private static func check(_ program: String, _ arguments: String..., timeout: Duration = .seconds(180)) async throws -> String {
         try await check(program, arguments: arguments, timeout: timeout)
     }
 

@@ -16,7 +16,7 @@ final class Guardian: Sendable {
         ours() { [ -n "$pid" ] && tr '\\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--data-root $root/data "; }
         if ours; then kill -TERM "$pid"; fi
         tries=0
-        while ours && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+        while ours && [ $tries -lt 600 ]; do sleep 0.1; tries=$((tries + 1)); done
         if ours; then echo "the engine did not end at SIGTERM"; status=1; kill -KILL "$pid"; while ours; do sleep 0.1; done; fi
         nsenter --net="/run/netns/$namespace" "$stage/bin/apusd" clean --data-root "$root/data" --exec-root "$root/exec" 2>&1 || status=1
         [ ! -d "$root/registry" ] || "$registry" stop "$root/registry" || status=1

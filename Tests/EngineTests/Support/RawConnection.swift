@@ -5,7 +5,7 @@ import Processes
 struct RawConnection: Sendable {
     private let descriptor: Descriptor
 
-    init(_ path: String, timeout: Int = 20) throws {
+    init(_ path: String, timeout: Int = 60) throws {
         descriptor = Descriptor(socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0))
         var limit = timeval(tv_sec: timeout, tv_usec: 0)
         setsockopt(descriptor.number, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))

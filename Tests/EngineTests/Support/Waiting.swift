@@ -2,7 +2,7 @@ import PluginAPI
 
 /// Waits until a condition holds; what is thrown in it is thrown at once.
 func eventually(
-    _ what: String, within limit: Duration = .seconds(60), _ explanation: () async -> String = { "" }, _ condition: () async throws -> Bool
+    _ what: String, within limit: Duration = .seconds(180), _ explanation: () async -> String = { "" }, _ condition: () async throws -> Bool
 ) async throws {
     let end = ContinuousClock.now + limit
     while true {
