@@ -1,3 +1,4 @@
+import Files
 import Glibc
 import PluginAPI
 import Processes
@@ -11,6 +12,8 @@ final class Guardian: Sendable {
     private static let script = """
         root=$1 namespace=$2 stage=$3 registry=$4
         cat >/dev/null
+        # Not to the test process, which may be gone: a pipe without a reader would end this with SIGPIPE.
+        exec >"$root.left" 2>&1
         status=0
         pid=$(cat "$root/pid" 2>/dev/null)
         ours() { [ -n "$pid" ] && tr '\\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--data-root $root/data "; }
@@ -31,23 +34,24 @@ final class Guardian: Sendable {
         done
         ip netns del "$namespace" || status=1
         rm -rf --one-file-system "$root" || status=1
+        [ $status != 0 ] || rm -f "$root.left"
         exit $status
         """
 
     init(root: String, namespace: String, stage: String, registryScript: String) throws {
         let input = try Pipe()
-        let output = try Pipe()
         let process = try Processes.spawn(
             ProcessRequest(
                 "sh", ["-c", Self.script, "apus-test-guardian", root, namespace, stage, registryScript], workingDirectory: "/",
-                descriptors: [0: input.reader.number, 1: output.writer.number, 2: output.writer.number], newSession: true))
+                descriptors: [0: input.reader.number], newSession: true))
         input.reader.close()
-        output.writer.close()
         lifeline = input.writer
-        let reader = output.reader
         outcome = ConcurrentTask {
             let exitCode = try await Processes.wait(process)
-            return (exitCode, String(decoding: await reader.collect(limit: 1 << 20), as: UTF8.self))
+            let report = "\(root).left"
+            guard Files.exists(report) else { return (exitCode, "") }
+            defer { unlink(report) }
+            return (exitCode, (try? Files.readText(report)) ?? "")
         }
     }
 
