@@ -18,9 +18,12 @@ put "$built/apus-unpack" "$stage/libexec/apus/apus-unpack" 755
 put "$built/libPluginAPI.so" "$stage/lib/apus/libPluginAPI.so" 644
 # What authors of plugins build against.
 api=$stage/share/apus/PluginAPI
+sources=$(dirname "$0")/../Sources/PluginAPI
 mkdir -p "$api"
-rm -rf "$api/Sources"
-cp -R "$(dirname "$0")/../Sources/PluginAPI/Package.swift" "$(dirname "$0")/../Sources/PluginAPI/Sources" "$api/"
+if ! diff -qr "$sources/Sources" "$api/Sources" >/dev/null 2>&1 || ! cmp -s "$sources/Package.swift" "$api/Package.swift"; then
+    rm -rf "$api/Sources"
+    cp -R "$sources/Package.swift" "$sources/Sources" "$api/"
+fi
 while read -r product plugin; do
     put "$built/lib$product.so" "$stage/lib/apus/plugins/$plugin.so" 644
 done <<END
