@@ -9,11 +9,18 @@ import Testing
 /// What containers notice of an engine that ends and starts again: nothing.
 @Suite(.serialized, .sharedEngine)
 struct RestartTests {
+    /// The engine, which a test that failed may have left stopped.
+    private func runningEngine() async throws -> EngineHarness {
+        let engine = try EngineHarness.shared
+        if await !engine.isAnswering { try await engine.startEngine() }
+        return engine
+    }
+
     /// Asks a port again and again from a program of its own; the engine need not run.
     private func askingAllTheTime(_ engine: EngineHarness, port: Int, _ body: () async throws -> Void) async throws -> [String] {
         let log = "\(engine.root)/answers-\(port)"
-        let script = "while [ -e \(log).go ]; do curl -sS --max-time 5 http://127.0.0.1:\(port)/ 2>&1 | tr -d '\\n'; echo; done >\(log)"
-        try Files.overwriteNew("", at: "\(log).go")
+        let script = "while [ -e \(log).go ]; do curl -sS --max-time 5 http://127.0.0.1:\(port)/ 2>&1 | tr -d '\\n'; echo; done >>\(log)"
+        for path in [log, "\(log).go"] { try Files.overwriteNew("", at: path) }
         let asker = try Processes.spawn(ProcessRequest("nsenter", ["--net=/run/netns/\(engine.namespace)", "sh", "-c", script]))
         do {
             try await body()
@@ -31,7 +38,7 @@ struct RestartTests {
 
     @Test(arguments: [SIGKILL, SIGTERM])
     func containersDoNotNotice(signal: Int32) async throws {
-        let engine = try EngineHarness.shared
+        let engine = try await runningEngine()
         let name = "steady-\(signal)"
         let port = 8100 + Int(signal)
         _ = try await engine.createService(EngineHarness.spec(name, replicas: 5, port: Int64(port)))
@@ -58,7 +65,7 @@ struct RestartTests {
     }
 
     @Test func containerThatDiesIsReplaced() async throws {
-        let engine = try EngineHarness.shared
+        let engine = try await runningEngine()
         _ = try await engine.createService(EngineHarness.spec("mortal", replicas: 3))
         let before = try await engine.waitForTasks(of: "mortal", count: 3)
         kill(before[1].process, SIGKILL)
@@ -73,7 +80,7 @@ struct RestartTests {
     }
 
     @Test func containerThatDiesWhileTheEngineIsAway() async throws {
-        let engine = try EngineHarness.shared
+        let engine = try await runningEngine()
         _ = try await engine.createService(EngineHarness.spec("unwatched", replicas: 3))
         let before = try await engine.waitForTasks(of: "unwatched", count: 3)
         try await engine.stopEngine(SIGKILL)
@@ -90,7 +97,7 @@ struct RestartTests {
     }
 
     @Test func containersOfNoServiceAreKept() async throws {
-        let engine = try EngineHarness.shared
+        let engine = try await runningEngine()
         try await engine.docker("run", "--detach", "--name", "lonely", "--publish", "9010:80", "nginx")
         try await engine.docker("run", "--detach", "--name", "again", "--restart", "always", "busybox", "sleep", "600")
         _ = try await engine.ask(port: 9010)
@@ -109,7 +116,7 @@ struct RestartTests {
     }
 
     @Test func serviceThatWasRemovedWhileItStopped() async throws {
-        let engine = try EngineHarness.shared
+        let engine = try await runningEngine()
         _ = try await engine.createService(EngineHarness.spec("leftover", replicas: 3))
         try await engine.waitForTasks(of: "leftover", count: 3)
         // The answer says that it is decided; the engine dies before it is done.
