@@ -124,7 +124,7 @@ public struct EngineServer: Sendable {
             }))
         await registry.start()
         let runtime = try registry.runtime(named: configuration.runtime)
-        let balancer = ActiveBalancer(registry: registry, logger: logger)
+        let balancer = ActiveBalancer(registry: registry)
         do throws(ApusError) {
             try await balancer.probe()
         } catch {

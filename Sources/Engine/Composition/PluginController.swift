@@ -1,5 +1,4 @@
 import Events
-import Logging
 import Orchestration
 import PluginAPI
 import PluginHost
@@ -78,15 +77,11 @@ struct PluginController: Sendable {
     }
 }
 
-/// The balancer in use, whichever plugin that is: when another takes its place, it gets the state and the first gives up its own.
+/// The balancer in use, whichever plugin that is at the time of the call.
 final class ActiveBalancer: LoadBalancer {
     private let registry: PluginRegistry
-    private let logger: Logger
 
-    init(registry: PluginRegistry, logger: Logger) {
-        self.registry = registry
-        self.logger = logger
-    }
+    init(registry: PluginRegistry) { self.registry = registry }
 
     func probe() async throws(ApusError) { try await registry.balancer().probe() }
 
