@@ -8,6 +8,7 @@ let swiftSettings: [SwiftSetting] = [
 
 let pluginAPI: Target.Dependency = .product(name: "PluginAPI", package: "PluginAPI")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let grpc: Target.Dependency = .product(name: "GRPCCore", package: "grpc-swift-2")
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
 /// A C library of the system, found by pkg-config, from the Debian package that is named.
@@ -58,6 +59,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
     ],
     targets: [
         system("COpenSSL", pkgConfig: "openssl", apt: "libssl-dev"),
@@ -82,6 +84,7 @@ let package = Package(
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
+        module("Wire", in: "Sources/Core", ["Coding", grpc]),
         module("Security", in: "Sources/Core", ["Store", "OpenSSL", "Files", logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
