@@ -30,7 +30,7 @@ name="Tests/VM: unified cgroups with crun"
 export VM=${VM:-$PWD/../shared/vm/vmrun.sh}
 if [ -x "$VM" ]; then
     # The kernel of the virtual machine has no say in which build is tested: the one that the other parts tested.
-    part "$name" env TEST_BINARY="$(swift build "$@" --show-bin-path)/apusPackageTests.xctest" timeout 1800 Tests/VM/runtime.sh
+    part "$name" env TEST_BINARY="$(swift build "$@" --show-bin-path)/apusPackageTests.xctest" timeout 1500 Tests/VM/runtime.sh
 else
     printf '\n== %s: skipped, there is no %s; set VM to a script that runs a command under another kernel\n' "$name" "$VM"
 fi

@@ -1,5 +1,7 @@
 import Coding
+import Files
 import PluginAPI
+import Processes
 import Testing
 
 /// Debian's docker CLI (20.10, API 1.41) against a swarm of one.
@@ -97,6 +99,44 @@ struct DockerSwarmTests {
         let one = try await engine.docker("service", "logs", "--raw", tasks[0].id)
         #expect(one == "from \(tasks[0].container.prefix(12))")
         try await engine.removeService("talker")
+    }
+
+    @Test func serviceOfAPrivateRegistry() async throws {
+        let engine = try EngineHarness.shared
+        let script = EngineHarness.repository + "/contrib/images/registry.sh"
+        let (folder, passwords, reference) = ("\(engine.root)/registry/private", "\(engine.root)/htpasswd", "127.0.0.1:5001/team/web:1")
+        try await engine.inNamespace(script, "start", "5001", folder)
+        try await engine.inNamespace(
+            "python3", "\(EngineHarness.repository)/contrib/images/push.py", "/var/cache/apus-images/nginx.tar", "http://127.0.0.1:5001", "team/web:1")
+        try await engine.inNamespace(script, "stop", folder)
+        // user, secret
+        try Files.writeAtomically(Array("user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n".utf8), to: passwords)
+        try await engine.inNamespace("env", "APUS_REGISTRY_HTPASSWD=\(passwords)", script, "start", "5001", folder)
+        let configuration: JSONValue = ["auths": ["127.0.0.1:5001": ["auth": .string(Base64.encode(Array("user:secret".utf8)))]]]
+        try Files.makeDirectory("\(engine.root)/.docker")
+        try Files.writeAtomically(configuration.bytes(), to: "\(engine.root)/.docker/config.json")
+
+        // The CLI asks for the digest with its own credentials; the node has none.
+        let refused = try await engine.runDocker(["service", "create", "--detach", "--name", "private", reference])
+        #expect(refused.exitCode == 0)
+        try await eventually("the task says why it cannot run") {
+            try await engine.docker("service", "ps", "--no-trunc", "--format", "{{.Error}}", "private").contains("127.0.0.1:5001")
+        }
+        try await engine.removeService("private")
+
+        let created = try await engine.runDocker(["service", "create", "--detach", "--name", "private", "--with-registry-auth", reference])
+        #expect(created.exitCode == 0 && created.errorText.isEmpty, "the digest is found: \(created.errorText)")
+        let before = try await engine.waitForTasks(of: "private", count: 1)
+        let image = try await engine.docker("service", "inspect", "--format", "{{.Spec.TaskTemplate.ContainerSpec.Image}}", "private")
+        #expect(image.hasPrefix("\(reference)@sha256:"))
+        #expect(try await engine.get("/services/private").text().contains("secret") == false)
+        // New credentials replace nothing, and an update without any keeps those that are there.
+        try await engine.docker("service", "scale", "--detach", "private=2")
+        let after = try await engine.waitForTasks(of: "private", count: 2)
+        #expect(after.contains { $0.id == before[0].id })
+        try await engine.removeService("private")
+        try Files.removeTree("\(engine.root)/.docker")
+        try await engine.inNamespace(script, "stop", folder)
     }
 
     @Test func globalService() async throws {

@@ -65,6 +65,15 @@ import Testing
         try await test.finish()
     }
 
+    @Test func oneThatHasNoHandlerYetHearsTheStopSignalLater() async throws {
+        let test = try TestRuntime()
+        let id = try await test.start(["/bin/sh", "-c", "sleep 0.5; trap 'exit 5' TERM; while :; do sleep 0.05; done"]) {
+            $0.stopGracePeriod = .seconds(100)
+        }
+        #expect(try await test.runtime.stop(StopRequest(id: id)).exitCode == 5, "it is not killed at the end of its grace period")
+        try await test.finish()
+    }
+
     @Test func waitIsCancelled() async throws {
         let test = try TestRuntime()
         let id = try await test.start(["/bin/sleep", "1000"])

@@ -66,6 +66,7 @@ final class TestImages: ImageProvider {
 
     private var unused: ApusError { ApusError(.unimplemented, "not in this test") }
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image { throw unused }
+    func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution { throw unused }
     func images() async throws(ApusError) -> [Image] { throw unused }
     func image(_ reference: String) async throws(ApusError) -> Image { throw unused }
     func tag(source: String, target: String) async throws(ApusError) { throw unused }

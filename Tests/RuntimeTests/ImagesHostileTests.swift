@@ -255,6 +255,22 @@ struct ImagesHostileTests {
         #expect(try await store.pull(request).configuration.command == ["sh"])
     }
 
+    @Test("what a reference stands for, of one image and of several platforms, without fetching it")
+    func distribution() async throws {
+        let folder = try ImagesFolder()
+        let registry = FakeRegistry()
+        defer { registry.stop() }
+        registry.put(TestImage.small("distribution"), "x")
+        let store = try folder.store()
+        let answer = try await store.distribution(PullRequest(reference: "\(registry.host)/x"))
+        #expect(answer.digest.hasPrefix("sha256:") && answer.size > 0 && answer.mediaType.contains("manifest"))
+        #expect(answer.platforms.map(\.os) == ["linux"])
+        #expect(try await store.images().isEmpty)
+        #expect(await failure { try await store.distribution(PullRequest(reference: "\(registry.host)/nothing")) }?.code == .notFound)
+        let image = try await store.pull(PullRequest(reference: "\(registry.host)/x@\(answer.digest)"))
+        #expect(image.digests.contains { $0.hasSuffix(answer.digest) })
+    }
+
     @Test("Bearer: a token is fetched once, with the credentials, and used for blobs too")
     func bearer() async throws {
         let folder = try ImagesFolder()

@@ -21,10 +21,22 @@ binary=${TEST_BINARY:-$(swift build --package-path "$here" --show-bin-path)/apus
 [ -x "$binary" ] || { echo "runtime.sh: $binary is missing: build it with swift build --build-tests" >&2; exit 2; }
 
 # One CPU and slow forks: the tests wait for conditions, so they only take longer; few at a time, or all wait for all.
-exec "$vm" -b "$backend" -m 3072 -t "${TIME_LIMIT:-1500}" "
-    set -e
-    [ -e /sys/fs/cgroup/cgroup.controllers ] || { echo 'the cgroups are not unified' >&2; exit 1; }
-    cat /sys/fs/cgroup/cgroup.controllers
-    crun --version | head -n 1
-    export PATH=\$PATH:/opt/swift/usr/bin SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=2
-    '$binary' --testing-library swift-testing --filter '$filter'"
+run() {
+    "$vm" -b "$backend" -m 3072 -t "${TIME_LIMIT:-300}" "
+        set -e
+        [ -e /sys/fs/cgroup/cgroup.controllers ] || { echo 'the cgroups are not unified' >&2; exit 1; }
+        cat /sys/fs/cgroup/cgroup.controllers
+        crun --version | head -n 1
+        export PATH=\$PATH:/opt/swift/usr/bin SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=2
+        '$binary' --testing-library swift-testing --filter '$filter'"
+}
+# User-Mode Linux with CONFIG_VMAP_STACK hangs now and then, seen in one run of eight: a timer signal that comes while the kernel unmaps the
+# stacks of ended tasks faults for ever where it copies the thread's information to the interrupt stack. The guest then gives no exit status
+# (125), and nothing is known of the tests: they are run again. Tests that fail, or hang each time, still fail.
+for attempt in 1 2 3 4; do
+    status=0
+    run || status=$?
+    [ $status = 125 ] || exit $status
+    echo "runtime.sh: the virtual machine gave no exit status (attempt $attempt of 4)" >&2
+done
+exit 125

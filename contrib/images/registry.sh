@@ -4,6 +4,7 @@
 #   registry.sh start [PORT] [DIRECTORY]    returns when it answers; does nothing when this one runs already
 #   registry.sh stop [DIRECTORY]            ends it; its data stays
 #
+# With APUS_REGISTRY_HTPASSWD=FILE (bcrypt) it asks for a name and a password.
 # Default port 5000, default directory $APUS_REGISTRY_DIRECTORY, else /var/cache/apus-images/registry.
 set -eu
 
@@ -38,11 +39,14 @@ storage:
 http:
   addr: 127.0.0.1:$port
 END
+    if [ -n "${APUS_REGISTRY_HTPASSWD:-}" ]; then
+        printf 'auth:\n  htpasswd:\n    realm: apus\n    path: %s\n' "$APUS_REGISTRY_HTPASSWD" >>"$directory/config.yml"
+    fi
     # OTEL and REGISTRY_ variables of the caller would change what the file says.
     env -i PATH="$PATH" setsid docker-registry serve "$directory/config.yml" </dev/null >"$directory/log" 2>&1 &
     echo $! >"$directory/pid"
     tries=0
-    until curl --silent --fail --noproxy '*' --max-time 2 --output /dev/null "http://127.0.0.1:$port/v2/"; do
+    until curl --silent --noproxy '*' --max-time 2 --output /dev/null "http://127.0.0.1:$port/v2/"; do
         tries=$((tries + 1))
         if [ $tries -gt 100 ] || ! kill -0 "$(cat "$directory/pid")" 2>/dev/null; then
             echo "registry.sh: the registry did not start:" >&2
@@ -65,7 +69,7 @@ stop)
     rm -f "$directory/pid"
     ;;
 *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -9,6 +9,7 @@ protocol ImageProvider: Sendable {
     func release(image: ID, for container: ID) async
 
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image
+    func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution
     func images() async throws(ApusError) -> [Image]
     func image(_ reference: String) async throws(ApusError) -> Image
     func tag(source: String, target: String) async throws(ApusError)

@@ -46,6 +46,8 @@ public final class RuntimeOCI: Runtime {
         try await images.pull(request, progress: progress)
     }
 
+    public func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution { try await images.distribution(request) }
+
     public func images() async throws(ApusError) -> [Image] { try await images.images() }
 
     public func image(_ reference: String) async throws(ApusError) -> Image { try await images.image(reference) }

@@ -50,8 +50,8 @@ final class EngineClient: Sendable {
         return version
     }
 
-    func get(_ path: String, _ query: Query = [:]) async throws(ApusError) -> JSONValue {
-        try Self.parsed(try await call("GET", path, query))
+    func get(_ path: String, _ query: Query = [:], headers: [String: String] = [:]) async throws(ApusError) -> JSONValue {
+        try Self.parsed(try await call("GET", path, query, headers: headers))
     }
 
     @discardableResult

@@ -11,7 +11,7 @@ struct ServiceWaitOptions: ParsableArguments {
 /// What a command sends along for registries.
 struct ServiceImageOptions: ParsableArguments {
     @Flag(help: "Send the credentials of the registry to the nodes.") var withRegistryAuth = false
-    @Flag(help: "Leave the image as it is written; nodes resolve tags in any case.") var noResolveImage = false
+    @Flag(help: "Leave the image as it is written; each node then finds out by itself what its tag stands for.") var noResolveImage = false
 
     func headers(image: String, _ context: CommandContext) throws(ApusError) -> [String: String] {
         guard withRegistryAuth else { return [:] }
@@ -33,8 +33,9 @@ struct ServiceCreateCommand: EngineCommand {
     func run(with context: CommandContext) async throws {
         var files: [String] = []
         for path in options.envFile { files.append(try LocalFile.text(path)) }
-        let spec = try options.spec(image: image, arguments: arguments, environment: context.environment, files: files)
+        var spec = try options.spec(image: image, arguments: arguments, environment: context.environment, files: files)
         let headers = try images.headers(image: image, context)
+        if !images.noResolveImage { await context.resolveImage(of: &spec) }
         let answer = try await context.client.post("/services/create", body: JSONFields.encode(spec), headers: headers)
         guard let id = answer["ID"]?.string else { throw ApusError(.corrupt, "the engine answered without the id of the service") }
         context.console.line(id)
@@ -65,8 +66,23 @@ struct ServiceUpdateCommand: EngineCommand {
         }
         let (options, ids, environment) = (options, networkIDs, context.environment)
         let headers = try images.headers(image: options.image ?? "", context)
-        try await context.change(service, wait: wait, headers: headers) { spec throws(ApusError) in
+        var resolved: ServiceSpec?
+        if let image = options.image, !images.noResolveImage {
+            var spec = ServiceSpec()
+            spec.task.container = ContainerSpec()
+            spec.task.container?.image = image
+            await context.resolveImage(of: &spec)
+            resolved = spec
+        }
+        try await context.change(service, wait: wait, headers: headers) { [resolved] spec throws(ApusError) in
             try options.apply(to: &spec, environment: environment, networkIDs: ids)
+            guard let resolved else { return }
+            spec.task.container?.image = resolved.task.container?.image ?? ""
+            // Those of the image before may be others.
+            if let placement = resolved.task.placement {
+                if spec.task.placement == nil { spec.task.placement = Placement() }
+                spec.task.placement?.platforms = placement.platforms
+            }
         }
     }
 }

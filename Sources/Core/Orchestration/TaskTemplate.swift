@@ -17,7 +17,7 @@ struct TaskTemplate {
     }
 
     /// Whether a task was made from something else than what the service says now.
-    func isOutdated(_ task: Task) -> Bool { task.spec != spec || task.ports != hostPorts }
+    func isOutdated(_ task: Task) -> Bool { !task.spec.makesTheSameTask(as: spec) || task.ports != hostPorts }
 
     func makeTask(id: ID, slot: UInt64, node: ID, desired: TaskState, networks: [NetworkAttachment], now: Timestamp) -> Task {
         var task = Task()
@@ -66,5 +66,15 @@ extension Task {
             attempts = attempts.filter { status.timestamp - $0.status.timestamp <= window }
         }
         return UInt64(attempts.count) < limit
+    }
+}
+
+extension TaskSpec {
+    /// Whether a task of either is the same. New credentials serve the next pull; they are no reason to replace what runs.
+    func makesTheSameTask(as other: TaskSpec) -> Bool {
+        var (left, right) = (self, other)
+        left.container?.registryCredentials = nil
+        right.container?.registryCredentials = nil
+        return left == right
     }
 }

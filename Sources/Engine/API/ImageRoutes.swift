@@ -65,11 +65,29 @@ struct ImageRoutes: Sendable {
             return .json(
                 .array(answer.untagged.map { ["Untagged": .string($0)] } + answer.deleted.map { ["Deleted": .string($0)] }))
         }
-        router.missing("GET", "/distribution/{name...}/json", "asking a registry for a digest")
+        router.add("GET", "/distribution/{name...}/json") { request throws(ApusError) in
+            var pull = PullRequest(reference: request.parameter("name"))
+            pull.credentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
+            return .json(Self.json(try await runtime.distribution(pull)))
+        }
     }
 
     private func publish(_ action: String, _ reference: String) {
         events.publish(EngineEvent(type: "image", action: action, actorID: reference, attributes: ["name": reference], time: .now))
+    }
+
+    private static func json(_ distribution: ImageDistribution) -> JSONValue {
+        [
+            "Descriptor": [
+                "mediaType": .string(distribution.mediaType), "digest": .string(distribution.digest), "size": .integer(distribution.size),
+            ],
+            "Platforms": .array(
+                distribution.platforms.map { platform in
+                    var json: JSONValue = ["architecture": .string(platform.architecture), "os": .string(platform.os)]
+                    if !platform.variant.isEmpty { json["variant"] = .string(platform.variant) }
+                    return json
+                }),
+        ]
     }
 
     // MARK: Reading

@@ -50,8 +50,9 @@ struct ServiceRoutes: Sendable {
 
     private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
         let manager = try swarm.manager()
-        let wanted = try request.decode(ServiceSpec.self).normalized()
-        let id = try await manager.store.update { transaction throws(ApusError) in
+        var wanted = try request.decode(ServiceSpec.self).normalized()
+        wanted.task.container?.registryCredentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
+        let id = try await manager.store.update { [wanted] transaction throws(ApusError) in
             var spec = wanted
             if spec.name.isEmpty {
                 let snapshot = transaction.snapshot
@@ -74,9 +75,18 @@ struct ServiceRoutes: Sendable {
             throw ApusError(.invalidArgument, "rollback=\(rollback) is not known; it can only be \"previous\"")
         }
         let spec = rollback.isEmpty ? try request.decode(ServiceSpec.self).normalized() : ServiceSpec()
+        let credentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
+        let source = request.text("registryAuthFrom") ?? ""
+        guard ["", "spec", "previous-spec"].contains(source) else {
+            throw ApusError(.invalidArgument, "registryAuthFrom=\(source) is not known; it is \"spec\" or \"previous-spec\"")
+        }
         try await manager.store.update { transaction throws(ApusError) in
             let service = try ObjectReferences.service(reference, in: transaction.snapshot)
-            let changed = rollback.isEmpty ? ServiceDraft.update(service, to: spec) : try ServiceDraft.rollback(service, now: manager.now())
+            var wanted = spec
+            // Never shown, so a client cannot send back what it has read.
+            let known = source == "previous-spec" ? service.previousSpec : service.spec
+            wanted.task.container?.registryCredentials = credentials ?? known?.task.container?.registryCredentials
+            let changed = rollback.isEmpty ? ServiceDraft.update(service, to: wanted) : try ServiceDraft.rollback(service, now: manager.now())
             try ServiceValidation.check(changed.spec, in: transaction.snapshot, replacing: service)
             try transaction.update(.service(changed), matching: version)
         }

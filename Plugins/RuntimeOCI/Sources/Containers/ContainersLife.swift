@@ -127,12 +127,34 @@ extension Containers {
         guard record.container.state.phase == .running else { return record.container.state }
         let configured = try Signals.parse(record.configuration.stopSignal)
         let grace = request.gracePeriod ?? record.configuration.stopGracePeriod ?? .seconds(10)
-        try? signal(request.id, request.signal ?? configured)
-        if let state = try await table.waitForEnd(request.id, limit: grace) { return state }
+        if let state = try await end(record, with: request.signal ?? configured, within: grace) { return state }
         try? signal(request.id, SIGKILL)
         if let state = try await table.waitForEnd(request.id, limit: .seconds(30)) { return state }
         throw ApusError(.timedOut, "container \(request.id.short) did not end within 30 seconds of SIGKILL")
     }
+
+    /// Sends the stop signal; `nil` when the grace period passes.
+    ///
+    /// The kernel drops a signal for which process 1 of a container has no handler, and one that was only just started has none yet: such a
+    /// signal is sent once more when there is a handler.
+    private func end(_ record: ContainerRecord, with signal: Int32, within grace: Duration) async throws(ApusError) -> ContainerState? {
+        let due = ContinuousClock.now + grace
+        let isHeard = record.process?.catches(signal) ?? true
+        try? self.signal(record.id, signal)
+        guard !isHeard else { return try await table.waitForEnd(record.id, limit: grace) }
+        let patience = min(due, .now + Self.startingTime)
+        while ContinuousClock.now < patience {
+            if let state = try await table.waitForEnd(record.id, limit: min(.milliseconds(20), patience - .now)) { return state }
+            if record.process?.catches(signal) ?? false {
+                try? self.signal(record.id, signal)
+                break
+            }
+        }
+        return try await table.waitForEnd(record.id, limit: max(.zero, due - .now))
+    }
+
+    /// How long a program may take until it has its signal handlers.
+    private static var startingTime: Duration { .seconds(3) }
 
     // MARK: - Ends
 

@@ -31,6 +31,15 @@ struct ProcessIdentity: Sendable, Hashable {
         return apus_pidfd_send_signal(descriptor, signal) == 0
     }
 
+    /// Whether it has a handler for a signal (proc(5), `SigCgt`); `nil` when that cannot be told.
+    func catches(_ signal: Int32) -> Bool? {
+        guard (1...64).contains(signal), let text = try? Files.readText("/proc/\(number)/status", limit: 8192), isRunning,
+            let line = text.split(separator: "\n").first(where: { $0.hasPrefix("SigCgt:") }),
+            let mask = UInt64(line.dropFirst(7).drop { $0 == "\t" || $0 == " " }, radix: 16)
+        else { return nil }
+        return mask >> UInt64(signal - 1) & 1 == 1
+    }
+
     /// Waits until it has ended, at most so long. Blocks.
     func waitForEnd(milliseconds: Int32) -> Bool {
         let descriptor = apus_pidfd_open(number)

@@ -37,15 +37,23 @@ extension ImageStore {
         }
     }
 
-    /// Asks one registry after the other.
     private func fetch(_ key: PullKey, isPlatformAsked: Bool, report: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image {
+        try await askRegistries(key) { (session) throws(ApusError) in
+            try await fetch(key, isPlatformAsked: isPlatformAsked, from: session, report: report)
+        }
+    }
+
+    /// Asks one registry after the other.
+    func askRegistries<Answer>(
+        _ key: PullKey, _ ask: (RegistrySession) async throws(ApusError) -> Answer
+    ) async throws(ApusError) -> Answer {
         let targets = configuration.targets(for: key.reference)
         var failures: [ApusError] = []
         for target in targets {
             let session = RegistrySession(
                 target, client: client, authorizer: authorizer, credentials: target.isMirror ? nil : key.credentials, configuration: configuration)
             do throws(ApusError) {
-                return try await fetch(key, isPlatformAsked: isPlatformAsked, from: session, report: report)
+                return try await ask(session)
             } catch {
                 if error.code == .cancelled { throw error }
                 failures.append(error)

@@ -9,6 +9,8 @@ final class RegistrySession: Sendable {
         var bytes: [UInt8]
         var digest: ContentDigest
         var document: ManifestDocument
+        /// As the registry says, without parameters.
+        var type: String
     }
 
     let target: RegistryTarget
@@ -49,7 +51,8 @@ final class RegistrySession: Sendable {
         }
         let type = (answer.headers["Content-Type"] ?? "").prefix { $0 != ";" }.filter { $0 != " " }.lowercased()
         do throws(ApusError) {
-            return FetchedManifest(bytes: answer.body, digest: actual, document: try ManifestParser.parse(answer.body, contentType: type))
+            let document = try ManifestParser.parse(answer.body, contentType: type)
+            return FetchedManifest(bytes: answer.body, digest: actual, document: document, type: type)
         } catch {
             throw error.during("\(target.name) answered what cannot be used")
         }

@@ -160,7 +160,7 @@ final class TaskWorker: Sendable {
         let request = try TaskContainer.request(
             for: task, node: context.node, hostname: context.hostname, platform: context.platform,
             isLocalNetwork: { (try? containers.network($0)) != nil })
-        try await context.images.bring(request.configuration.imageReference)
+        try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
         return try await context.permits.withPermit { () async throws(ApusError) -> ID in try await containers.create(request) }
     }
 

@@ -42,6 +42,8 @@ public struct ContainerSpec: FieldCoded {
     public var ulimits: [Ulimit] = []
     /// -1000 to 1000.
     public var oomScoreAdjustment: Int64 = 0
+    /// What the image's registry asks of the nodes; never shown.
+    public var registryCredentials: RegistryCredentials?
 
     public init() {}
 
@@ -74,6 +76,7 @@ public struct ContainerSpec: FieldCoded {
         try coder.field(26, "CapabilityDrop", &capabilityDrop)
         try coder.field(27, "Ulimits", &ulimits)
         try coder.field(28, "OomScoreAdj", &oomScoreAdjustment)
+        try coder.field(40, "RegistryCredentials", &registryCredentials, .internalOnly)
     }
 }
 

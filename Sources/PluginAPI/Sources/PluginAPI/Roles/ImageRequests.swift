@@ -10,16 +10,56 @@ public struct PullRequest: Sendable {
 }
 
 /// What a registry asks for.
-public struct RegistryCredentials: Sendable, Hashable {
-    public var username: String
-    public var password: String
+public struct RegistryCredentials: FieldCoded {
+    public var username: String = ""
+    public var password: String = ""
     /// Instead of name and password.
-    public var identityToken: String
+    public var identityToken: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Username", &username)
+        try coder.field(2, "Password", &password)
+        try coder.field(3, "IdentityToken", &identityToken)
+    }
 
     public init(username: String, password: String, identityToken: String = "") {
         self.username = username
         self.password = password
         self.identityToken = identityToken
+    }
+}
+
+/// What a registry says of a reference (Engine API: `DistributionInspect`).
+public struct ImageDistribution: Sendable, Hashable {
+    /// Of the manifest, or of the list of manifests, that the reference stands for.
+    public var mediaType: String
+    /// `sha256:…`.
+    public var digest: String
+    /// Of the manifest, in bytes.
+    public var size: Int64
+    /// What the image can run on.
+    public var platforms: [ImageDistributionPlatform]
+
+    public init(mediaType: String, digest: String, size: Int64, platforms: [ImageDistributionPlatform]) {
+        self.mediaType = mediaType
+        self.digest = digest
+        self.size = size
+        self.platforms = platforms
+    }
+}
+
+/// `linux`, `arm`, `v7`.
+public struct ImageDistributionPlatform: Sendable, Hashable {
+    public var os: String
+    public var architecture: String
+    public var variant: String
+
+    public init(os: String, architecture: String, variant: String = "") {
+        self.os = os
+        self.architecture = architecture
+        self.variant = variant
     }
 }
 

@@ -8,6 +8,8 @@ public protocol Runtime: Plugin {
 
     /// Fetches an image from its registry. Progress is reported from any thread, and never after the return.
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image
+    /// Asks the registry what a reference stands for, without fetching the image. A runtime that cannot throws `unimplemented`.
+    func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution
     func images() async throws(ApusError) -> [Image]
     /// By id, prefix of an id, `name:tag` or `name@digest`; `notFound` when there is none.
     func image(_ reference: String) async throws(ApusError) -> Image
@@ -53,6 +55,12 @@ public protocol Runtime: Plugin {
     func createVolume(_ volume: Volume) async throws(ApusError) -> Volume
     /// `conflict` while a container uses it.
     func removeVolume(name: String) async throws(ApusError)
+}
+
+extension Runtime {
+    public func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution {
+        throw ApusError(.unimplemented, "this runtime cannot ask a registry what \(request.reference) stands for")
+    }
 }
 
 /// A runtime and the programs that it uses.

@@ -1,0 +1,35 @@
+import Coding
+import PluginAPI
+
+extension CommandContext {
+    /// Asks the engine what the image's tag stands for now, so that every node runs the same, and where it can run.
+    ///
+    /// When no registry can tell, the spec stays as it is, and a warning says what that means.
+    func resolveImage(of spec: inout ServiceSpec) async {
+        guard let image = spec.task.container?.image, !image.isEmpty, !image.contains("@") else { return }
+        do throws(ApusError) {
+            let headers = try RegistryCredentials.load(environment).headers(image: image)
+            let answer = try await client.get("/distribution/\(image)/json", headers: headers)
+            guard let digest = answer["Descriptor"]?["digest"]?.string, digest.hasPrefix("sha256:") else { return }
+            spec.task.container?.image = "\(Self.withTag(image))@\(digest)"
+            let platforms = (answer["Platforms"]?.array ?? []).map { json in
+                var platform = Platform()
+                platform.os = json["os"]?.string ?? ""
+                platform.architecture = json["architecture"]?.string ?? ""
+                return platform
+            }
+            guard !platforms.isEmpty else { return }
+            if spec.task.placement == nil { spec.task.placement = Placement() }
+            spec.task.placement?.platforms = platforms
+        } catch {
+            console.errorLine(
+                "no registry tells which \(image) is meant (\(error.message)); each node asks by itself, and nodes may come to run different ones")
+        }
+    }
+
+    /// `nginx` is `nginx:latest`.
+    private static func withTag(_ image: String) -> String {
+        let name = image.split(separator: "/").last ?? ""
+        return name.contains(":") ? image : "\(image):latest"
+    }
+}
