@@ -164,7 +164,12 @@ final class WriteAheadLog {
     /// Ends the log: a record of its own tells the next opening that the one before it is whole.
     func close() throws(ApusError) {
         defer { writer.close() }
-        try append([.close])
+        do throws(ApusError) {
+            try append([.close])
+        } catch {
+            // Without space the end looks like that of a crash, which a log survives.
+            guard error.code == .unavailable else { throw error }
+        }
     }
 
     /// Lets go without writing, after an error.
