@@ -130,6 +130,14 @@ struct GroupSimulation {
         members[id]?.queue = []
     }
 
+    /// A process that does not run.
+    mutating func pause(_ id: MemberID) -> Member? {
+        defer { members[id]?.isUp = false }
+        return members[id]
+    }
+
+    mutating func resume(_ id: MemberID, _ member: Member?) { members[id] = member }
+
     mutating func restart(_ id: MemberID) {
         guard var member = members[id], !member.isUp else { return }
         member.core = fresh(id, member.hardState, member.entries)

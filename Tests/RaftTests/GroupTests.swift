@@ -105,6 +105,96 @@ import Testing
         for id in [UInt64(50), 51] { #expect(group.reads.first { $0.id == id }?.index == committed) }
     }
 
+    /// A leader that stood still, as with SIGSTOP, does not know that another one leads. It may not answer reads from what it remembers.
+    @Test func aLeaderThatStoodStillAnswersNoReads() throws {
+        var group = GroupSimulation(voters: 3, seed: 8)
+        for _ in 0..<40 { group.calmTick() }
+        let old = try #require(group.leader)
+        group.step(old, .propose(id: 1, payload: [1]))
+        group.settle()
+        group.calmTick()
+        // It neither ticks nor hears anything; what is sent to it waits.
+        let stalled = group.pause(old)
+        for _ in 0..<60 { group.calmTick() }
+        let new = try #require(group.leader)
+        #expect(new != old)
+        group.step(new, .propose(id: 2, payload: [2]))
+        group.calmTick()
+        group.resume(old, stalled)
+        #expect(group.members[old]?.core.role == .leader)
+        let output = group.step(old, .readIndex(id: 60))
+        #expect(output.reads.isEmpty)
+        group.settle()
+        #expect(!group.reads.contains { $0.id == 60 })
+        #expect(group.members[old]?.core.role == .follower)
+        // Alone it steps down too, because nobody answers.
+        group.heal()
+        let leader = try #require(group.leader)
+        group.isolated = [leader]
+        for _ in 0..<21 { group.step(leader, .tick) }
+        #expect(group.members[leader]?.core.role != .leader)
+        #expect(group.violations == [])
+    }
+
+    @Test func aBrokenConnectionToTheLeaderShortensTheElection() throws {
+        for seed in 10..<30 as Range<UInt64> {
+            var group = GroupSimulation(voters: 3, seed: seed)
+            for _ in 0..<40 { group.calmTick() }
+            let old = try #require(group.leader)
+            group.crash(old)
+            for id in group.ids where id != old { group.step(id, .unreachable(old)) }
+            var ticks = 0
+            while group.leader == nil, ticks < 100 {
+                group.calmTick()
+                ticks += 1
+            }
+            // One campaign each may end in a draw.
+            #expect(ticks <= 30, "seed \(seed)")
+            if seed < 20 { continue }
+            // One whose connection alone broke disturbs nobody.
+            let leader = try #require(group.leader)
+            let term = group.members[leader]?.core.term
+            let follower = try #require(group.ids.first { $0 != leader && $0 != old })
+            group.restart(old)
+            for _ in 0..<20 { group.calmTick() }
+            group.step(follower, .unreachable(leader))
+            for _ in 0..<20 { group.calmTick() }
+            #expect(group.leader == leader)
+            #expect(group.members[leader]?.core.term == term)
+        }
+    }
+
+    @Test func aSnapshotThatComesLateTakesNothingAway() throws {
+        // What this member acknowledged may be committed because of it.
+        let membership = Membership(voters: [one, MemberID(2), MemberID(3)])
+        var core = RaftCore(
+            id: one, hardState: HardState(term: 1), snapshot: SnapshotMetadata(position: LogPosition(), membership: membership),
+            entries: [entry(1), entry(2), entry(3)], seed: 1)
+        let metadata = SnapshotMetadata(position: LogPosition(index: 2, term: 1), membership: membership)
+        let output = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 1, content: .installSnapshot(metadata))))
+        #expect(output.restore == nil)
+        #expect(core.lastIndex == 3)
+        #expect(output.apply.map(\.index) == [1, 2])
+        #expect(output.send.map(\.content) == [.appendAccepted(match: 2, round: 0)])
+    }
+
+    @Test func garbageEntriesAreRefused() throws {
+        var core = RaftCore(
+            id: one, hardState: HardState(term: 2),
+            snapshot: SnapshotMetadata(position: LogPosition(), membership: Membership(voters: [one, MemberID(2)])), entries: [], seed: 1)
+        func append(_ entries: [LogEntry]) -> RaftOutput {
+            core.step(
+                .received(
+                    RaftMessage(
+                        from: MemberID(2), to: one, term: 2, content: .append(previous: LogPosition(), entries: entries, commit: 0, round: 1))))
+        }
+        for entries in [[entry(2)], [entry(1), entry(3)], [entry(1, term: 2), entry(2, term: 1)], [entry(1, term: 3)], [entry(0)]] {
+            #expect(append(entries).persist?.entries.isEmpty != false)
+            #expect(core.lastIndex == 0)
+        }
+        #expect(append([entry(1), entry(2, term: 2)]).persist?.entries.count == 2)
+    }
+
     /// Bad days: loss, delay, repetition, crashes, partitions, slow disks. What was decided stays decided, and afterwards all agree.
     @Test(arguments: 0..<80 as Range<UInt64>)
     func randomDays(_ seed: UInt64) throws {

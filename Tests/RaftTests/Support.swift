@@ -116,8 +116,6 @@ final class FaultyFiles: StorageFiles {
     enum Fault: Equatable {
         /// fdatasync fails with an input/output error.
         case synchronize
-        /// A write stores half of its bytes, then the disk is full.
-        case full
         /// A write stores nothing and fails.
         case write
     }
@@ -129,6 +127,8 @@ final class FaultyFiles: StorageFiles {
         var synchronizations = 0
         var operationsAfterFailure = 0
         var hasFailed = false
+        /// While it is: a write stores half of its bytes, then there is no space.
+        var isFull = false
     }
 
     let state = Mutex(State())
@@ -179,10 +179,11 @@ private final class FaultyFile: StorageFile {
     }
 
     func append(_ bytes: [UInt8]) throws(ApusError) {
-        switch disk.strikes([.full, .write]) {
-        case .full:
+        if disk.state.withLock({ $0.isFull }) {
             try file.append(Array(bytes.prefix(bytes.count / 2)))
-            throw ApusError(.failed, "No space left on device")
+            throw ApusError(.unavailable, "No space left on device")
+        }
+        switch disk.strikes([.write]) {
         case .write, .synchronize: throw ApusError(.failed, "Input/output error")
         case nil: try file.append(bytes)
         }

@@ -4,11 +4,11 @@ import Synchronization
 
 /// What a node's thread does. Everything here is used by that thread alone, but for the snapshot that a second one writes.
 final class RaftLoop {
-    private let node: RaftNode
-    private let log: WriteAheadLog
-    private let snapshots: SnapshotFiles
-    private var lastApplied: LogPosition
-    private var snapshotIndex: UInt64
+    let node: RaftNode
+    let log: WriteAheadLog
+    let snapshots: SnapshotFiles
+    var lastApplied: LogPosition
+    var snapshotIndex: UInt64
     private var isReady = false
     private var nextTick: Int64
 
@@ -27,6 +27,11 @@ final class RaftLoop {
             try log.close()
         } catch {
             log.abandon()
+            node.state.withLock { state in
+                state.received?.writer.abandon()
+                state.received?.outcome.fulfil(error)
+                state.received = nil
+            }
             node.logger.critical("the log cannot be written: the engine must stop", metadata: ["reason": "\(error)"])
             node.fail(error)
         }
@@ -50,6 +55,7 @@ final class RaftLoop {
         }
         if isClosing { return false }
         guard needsTicks else {
+            // A group of one answers at once.
             node.wakeUp.wait(until: nil)
             // The clock starts anew: time that was not counted must not count as silence.
             nextTick = WakeUp.now + node.configuration.tick.nanoseconds
@@ -60,6 +66,7 @@ final class RaftLoop {
             // A thread that could not run skips ticks: they would all come at once.
             nextTick = now + node.configuration.tick.nanoseconds
             node.state.withLock { _ = RaftNode.step(&$0, .tick) }
+            ageReads()
         } else {
             node.wakeUp.wait(until: nextTick)
         }
@@ -67,24 +74,35 @@ final class RaftLoop {
     }
 
     private func process(_ outputs: [RaftOutput]) throws(ApusError) {
+        // What came before a leader's snapshot must be done before it.
+        if let index = outputs.dropFirst().firstIndex(where: { $0.restore != nil }) {
+            try process(Array(outputs[..<index]))
+            return try process(Array(outputs[index...]))
+        }
         // Persist: all that has come together, in one record and with one fdatasync.
         var items: [LogItem] = []
         var persisted: LogPosition?
+        let snapshot = outputs.first?.restore
+        if let snapshot {
+            try publishReceived(snapshot)
+            items.append(.reset(snapshot.position))
+        }
         for output in outputs {
             guard let persist = output.persist else { continue }
-            if persist.snapshot != nil { throw ApusError(.unimplemented, "a leader's snapshot cannot be installed yet") }
             if let hardState = persist.hardState { items.append(.hardState(hardState)) }
             items += persist.entries.map { .entry($0) }
             persisted = persist.position ?? persisted
         }
-        if !items.isEmpty { try log.append(items) }
+        try write(items)
         // Send.
         let messages = outputs.flatMap(\.send)
-        if !messages.isEmpty { node.transport?.send(messages) }
+        if !messages.isEmpty { send(messages) }
+        if let snapshot { try restore(snapshot) }
         apply(outputs.flatMap(\.apply))
         for change in outputs.compactMap(\.roleChange) {
             node.logger.debug("raft role", metadata: ["role": "\(change.role.rawValue)", "term": "\(change.term)"])
             node.stateMachine.roleChanged(change)
+            if change.role != .leader { node.failChanges() }
         }
         answerReads(outputs)
         if let persisted { reportPersisted(persisted) }
@@ -98,11 +116,58 @@ final class RaftLoop {
         snapshotIfDue(wanted: outputs.contains { $0.wantsSnapshot })
     }
 
+    /// Writes, and for want of space waits until there is some. Meanwhile the others see a member that is away: it does not send, so
+    /// that they elect another leader if it was the leader. A disk that is full for a while is no more than a slow disk.
+    private func write(_ items: [LogItem]) throws(ApusError) {
+        if items.isEmpty { return }
+        var isSuspended = false
+        while true {
+            do throws(ApusError) {
+                try log.append(items)
+                if isSuspended { node.resume() }
+                return
+            } catch {
+                guard error.code == .unavailable else { throw error }
+                if !isSuspended { node.suspend(error) }
+                isSuspended = true
+                if node.state.withLock({ $0.isClosing }) { throw error }
+                node.wakeUp.wait(until: WakeUp.now + node.configuration.tick.nanoseconds * 10)
+            }
+        }
+    }
+
     private func apply(_ entries: [LogEntry]) {
         guard let last = entries.last else { return }
         node.stateMachine.apply(entries)
         lastApplied = LogPosition(index: last.index, term: last.term)
         node.state.withLock { _ = RaftNode.step(&$0, .applied(last.index)) }
+        node.settleChanges(entries)
+    }
+
+    /// Asks again for reads of a follower whose question or answer may have been lost, and gives up on those that waited too long.
+    private func ageReads() {
+        let limit = node.configuration.readTicks
+        let expired = node.state.withLock { state -> [CheckedContinuation<Result<UInt64, ApusError>, Never>] in
+            if state.reads.isEmpty { return [] }
+            var expired: [CheckedContinuation<Result<UInt64, ApusError>, Never>] = []
+            let asks = state.core.role != .leader
+            for id in state.reads.keys.sorted() {
+                guard var read = state.reads[id] else { continue }
+                read.age += 1
+                guard read.age < limit else {
+                    expired.append(read.waiter)
+                    state.reads[id] = nil
+                    continue
+                }
+                state.reads[id] = read
+                if asks, read.age % 5 == 0, !state.confirmedReads.contains(where: { $0.id == id }) { RaftNode.step(&state, .readIndex(id: id)) }
+            }
+            state.confirmedReads.removeAll { state.reads[$0.id] == nil }
+            return expired
+        }
+        for waiter in expired {
+            waiter.resume(returning: .failure(ApusError(.unavailable, "the managers did not confirm in time what is newest: try again")))
+        }
     }
 
     /// What became durable may now be committed. It is applied at once where that keeps the order: behind it in the queue there is often
@@ -134,63 +199,15 @@ final class RaftLoop {
                 state.confirmedReads += output.reads.map { ($0.id, $0.index) }
                 for rejected in output.rejected {
                     guard let waiter = state.reads.removeValue(forKey: rejected.id) else { continue }
-                    answers.append((waiter, .failure(RaftNode.error(rejected, limit: state.core.settings.entryLimit))))
+                    answers.append((waiter.waiter, .failure(RaftNode.error(rejected, limit: state.core.settings.entryLimit))))
                 }
             }
             for read in state.confirmedReads where read.index <= applied {
-                if let waiter = state.reads.removeValue(forKey: read.id) { answers.append((waiter, .success(read.index))) }
+                if let waiter = state.reads.removeValue(forKey: read.id) { answers.append((waiter.waiter, .success(read.index))) }
             }
             state.confirmedReads.removeAll { $0.index <= applied }
             return answers
         }
         for (waiter, answer) in answers { waiter.resume(returning: answer) }
-    }
-
-    // MARK: Snapshots
-
-    private func snapshotIfDue(wanted: Bool) {
-        let configuration = node.configuration
-        guard lastApplied.index > snapshotIndex else { return }
-        guard
-            wanted || lastApplied.index - snapshotIndex >= configuration.snapshotInterval || log.bytesSinceSnapshot >= configuration.snapshotBytes
-                || log.segments.count > configuration.segmentLimit
-        else { return }
-        let position = lastApplied
-        let metadata = node.state.withLock { state -> SnapshotMetadata? in
-            guard case .idle = state.snapshotting else { return nil }
-            state.snapshotting = .writing
-            return SnapshotMetadata(position: position, membership: state.core.membership(at: position.index))
-        }
-        guard let metadata else { return }
-        let source = node.stateMachine.capture()
-        do throws(ApusError) {
-            try Thread.start("raft-snapshot") { [node, snapshots] in
-                var failure: ApusError?
-                do throws(ApusError) { try snapshots.write(metadata, source) } catch { failure = error }
-                node.state.withLock { state in
-                    state.snapshotting = failure == nil ? .written(metadata) : .idle
-                    if let failure { state.failure = state.failure ?? failure }
-                }
-                node.wakeUp.wake()
-            }
-        } catch {
-            node.logger.error("no snapshot now", metadata: ["reason": "\(error)"])
-            node.state.withLock { $0.snapshotting = .idle }
-        }
-    }
-
-    private func snapshotFinished(_ metadata: SnapshotMetadata) throws(ApusError) {
-        snapshotIndex = metadata.position.index
-        try log.drop(upTo: snapshotIndex)
-        try snapshots.clean()
-        node.state.withLock { state in
-            state.snapshotting = .idle
-            RaftNode.step(&state, .snapshotTaken(metadata))
-        }
-    }
-
-    /// The second thread uses the folder until it has ended.
-    private func waitForSnapshot() {
-        while node.state.withLock({ if case .writing = $0.snapshotting { true } else { false } }) { node.wakeUp.wait(until: nil) }
     }
 }

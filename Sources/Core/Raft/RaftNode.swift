@@ -23,11 +23,29 @@ public final class RaftNode: Sendable {
         var failure: ApusError?
         var snapshotting = Snapshotting.idle
         var nextRequest: UInt64 = 1
-        var reads: [UInt64: CheckedContinuation<Result<UInt64, ApusError>, Never>] = [:]
+        var reads: [UInt64: Read] = [:]
         /// Reads that are confirmed and wait for the state machine.
         var confirmedReads: [(id: UInt64, index: UInt64)] = []
-        var changes: [UInt64: CheckedContinuation<Result<LogPosition, ApusError>, Never>] = [:]
+        /// Changes of the membership that are in the log, by index, and who waits for them.
+        var changes: [UInt64: (term: UInt64, outcome: Promise<ApusError?>)] = [:]
+        /// Why nothing can be written for now.
+        var suspension: ApusError?
+        /// A leader's snapshot that has come and is whole; the loop takes it.
+        var received: ReceivedSnapshot?
+        var isReceiving = false
+        /// Snapshots on their way to other members.
+        var sending: [UInt64: (member: MemberID, task: ConcurrentTask<Void, Never>)] = [:]
     }
+
+    struct Read {
+        var waiter: CheckedContinuation<Result<UInt64, ApusError>, Never>
+        /// Ticks that it has waited.
+        var age = 0
+    }
+
+    static let closing = ApusError(.unavailable, "the store is closing")
+    /// Outputs that may wait for the disk before messages of others are dropped.
+    static let queueLimit = 10_000
 
     let state: Mutex<State>
     let wakeUp = WakeUp()
@@ -35,22 +53,28 @@ public final class RaftNode: Sendable {
     let stateMachine: any RaftStateMachine
     let transport: (any RaftTransport)?
     let logger: Logger
+    let snapshots: SnapshotFiles
     private let failed = Promise<ApusError>()
     private let ready = Promise<ApusError?>()
     let ended = Promise<Void>()
 
     private init(
-        core: RaftCore, configuration: RaftConfiguration, stateMachine: any RaftStateMachine, transport: (any RaftTransport)?, logger: Logger
+        core: RaftCore, configuration: RaftConfiguration, stateMachine: any RaftStateMachine, transport: (any RaftTransport)?, logger: Logger,
+        snapshots: SnapshotFiles
     ) {
-        state = Mutex(State(core: core))
+        var state = State(core: core)
+        // Answers to an earlier run's requests may still be on their way: they must not fit.
+        state.nextRequest = UInt64.random(in: 1 ... .max / 2)
+        self.state = Mutex(state)
         self.configuration = configuration
         self.stateMachine = stateMachine
         self.transport = transport
         self.logger = logger
+        self.snapshots = snapshots
     }
 
-    /// Opens the folder, restores the state machine from the newest snapshot, and starts. A group of one has elected itself and
-    /// applied its whole log when this returns.
+    /// Opens the folder, restores the state machine from the newest snapshot, and starts. A member that is the only voter has elected
+    /// itself and applied its whole log when this returns; any other waits for nobody.
     /// - Throws: `corrupt` for a damaged log or snapshot; the message names the file and the way out.
     public static func open(
         _ configuration: RaftConfiguration, stateMachine: any RaftStateMachine, transport: (any RaftTransport)? = nil, logger: Logger
@@ -67,9 +91,10 @@ public final class RaftNode: Sendable {
                 let core = RaftCore(
                     id: configuration.id, settings: configuration.settings, hardState: storage.hardState, snapshot: storage.snapshot,
                     entries: storage.entries, seed: configuration.seed)
-                let node = RaftNode(core: core, configuration: configuration, stateMachine: stateMachine, transport: transport, logger: logger)
-                let isAlone = core.membership.all == [configuration.id]
-                if isAlone { node.step(.campaign) } else { node.ready.fulfil(nil) }
+                let node = RaftNode(
+                    core: core, configuration: configuration, stateMachine: stateMachine, transport: transport, logger: logger,
+                    snapshots: storage.snapshots)
+                if core.membership.voters == [configuration.id] { node.step(.campaign) } else { node.ready.fulfil(nil) }
                 opened.fulfil(.success(node))
                 RaftLoop(node: node, storage: storage).run()
             } catch {
@@ -105,8 +130,7 @@ public final class RaftNode: Sendable {
     /// - Throws: `unavailable` without leadership, `tooLarge`, or the error that the log failed with.
     public func propose(_ payload: [UInt8], at index: UInt64? = nil) throws(ApusError) -> LogPosition {
         let result = state.withLock { state -> Result<LogPosition, ApusError> in
-            if let failure = state.failure { return .failure(failure) }
-            if state.isClosing { return .failure(ApusError(.unavailable, "the store is closing")) }
+            if let error = state.failure ?? state.suspension ?? (state.isClosing ? Self.closing : nil) { return .failure(error) }
             if let index, state.core.lastIndex + 1 != index { return .failure(ApusError(.unavailable, "the log has moved on: try again")) }
             let output = state.core.step(.propose(id: 0, payload: payload))
             if let rejected = output.rejected.first { return .failure(Self.error(rejected, limit: state.core.settings.entryLimit)) }
@@ -136,13 +160,14 @@ public final class RaftNode: Sendable {
     }
 
     /// Returns once the state machine holds everything that was committed when this was called, anywhere in the group.
+    /// - Throws: `unavailable` without a leader, without a majority, and when no answer came within `readTicks`.
     public func readBarrier() async throws(ApusError) {
         let result: Result<UInt64, ApusError> = await withCheckedContinuation { continuation in
             let failure = state.withLock { state -> ApusError? in
-                if let failure = state.failure ?? (state.isClosing ? ApusError(.unavailable, "the store is closing") : nil) { return failure }
+                if let error = state.failure ?? state.suspension ?? (state.isClosing ? Self.closing : nil) { return error }
                 let id = state.nextRequest
                 state.nextRequest += 1
-                state.reads[id] = continuation
+                state.reads[id] = Read(waiter: continuation)
                 Self.step(&state, .readIndex(id: id))
                 return nil
             }
@@ -152,11 +177,16 @@ public final class RaftNode: Sendable {
         _ = try result.get()
     }
 
-    /// A message of another member.
-    public func receive(_ message: RaftMessage) { step(.received(message)) }
-
-    /// Hands leadership to another voter, if it can catch up within an election timeout.
-    public func transferLeadership(to member: MemberID) { step(.transferLeadership(to: member)) }
+    /// A message of another member; that it is this one who sent it, the caller has made sure. A snapshot comes with `receiveSnapshot`.
+    public func receive(_ message: RaftMessage) {
+        if case .installSnapshot = message.content { return }
+        state.withLock { state in
+            // Messages may be lost: a member whose disk does not keep up, or cannot be written, is away for the others.
+            guard state.queue.count < Self.queueLimit, state.suspension == nil, state.failure == nil, !state.isClosing else { return }
+            Self.step(&state, .received(message))
+        }
+        wakeUp.wake()
+    }
 
     public var memberID: MemberID { configuration.id }
 
@@ -172,9 +202,15 @@ public final class RaftNode: Sendable {
 
     /// Writes what was proposed, ends the thread and closes the files. Returns at once when it failed before.
     public func close() async {
-        state.withLock { $0.isClosing = true }
+        let sending = state.withLock { state in
+            state.isClosing = true
+            return state.sending.values.map(\.task)
+        }
+        for task in sending { task.cancel() }
         wakeUp.wake()
         await ended.value()
+        for task in sending { await task.value }
+        failWaiting(ApusError(.unavailable, "the store is closed"))
         failed.fulfil(ApusError(.unavailable, "the store is closed"))
     }
 
@@ -182,14 +218,28 @@ public final class RaftNode: Sendable {
 
     /// Ends everything after a failed write.
     func fail(_ error: ApusError) {
-        let waiters = state.withLock { state -> [CheckedContinuation<Result<UInt64, ApusError>, Never>] in
+        state.withLock { state in
             state.failure = state.failure ?? error
-            defer { state.reads = [:] }
-            return Array(state.reads.values)
+            // It does not lead any more, whatever comes in.
+            _ = state.core.step(.stepDown)
         }
-        for waiter in waiters { waiter.resume(returning: .failure(error)) }
+        failWaiting(error)
         stateMachine.failed(error)
         ready.fulfil(error)
         failed.fulfil(error)
+    }
+
+    /// Answers every read and every change of the membership that waits.
+    func failWaiting(_ error: ApusError) {
+        let (reads, changes) = state.withLock { state in
+            defer {
+                state.reads = [:]
+                state.changes = [:]
+                state.confirmedReads = []
+            }
+            return (state.reads.values.map(\.waiter), state.changes.values.map(\.outcome))
+        }
+        for read in reads { read.resume(returning: .failure(error)) }
+        for change in changes { change.fulfil(error) }
     }
 }

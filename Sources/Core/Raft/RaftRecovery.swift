@@ -1,6 +1,6 @@
 public import PluginAPI
 
-/// The way back from a damaged log, for a person who accepts the loss.
+/// The ways back from a damaged log and from a lost majority, for a person who accepts the loss.
 public enum RaftRecovery {
     /// Keeps everything up to entry `index`, and moves the log as it was to `<directory>/damaged-<name>/`. The engine must not run.
     /// - Parameter name: Tells one recovery from another, such as the time.
@@ -42,5 +42,39 @@ public enum RaftRecovery {
         try files.synchronizeDirectory(damaged)
         try files.synchronizeDirectory(directory)
         return kept.last?.index ?? base.index
+    }
+
+    /// Makes `member` the only member of its group: the way back when a majority of the managers is lost for good. Everything in its log
+    /// is kept, decided or not; what only the others had is lost. The engine must not run; when it is opened again, the member elects itself.
+    ///
+    /// The others must never come back with what they have: they would be another group under the same name.
+    /// - Returns: The last entry of the log, which is the new membership.
+    /// - Throws: `corrupt` for a damaged log; `notFound` when the folder holds nothing to go on from.
+    @discardableResult
+    public static func forceNewCluster(
+        member: MemberID, directory: String, files: any StorageFiles = SystemStorageFiles()
+    ) throws(ApusError) -> LogPosition {
+        var configuration = RaftConfiguration(id: member, directory: directory, bootstrap: nil)
+        configuration.files = files
+        guard files.exists(RaftStorage.logDirectory(directory)) || files.exists(RaftStorage.recoveredDirectory(directory)) else {
+            throw ApusError(.notFound, "\(directory) holds no log to make a new cluster from")
+        }
+        let storage = try RaftStorage.open(configuration) { _, _ in }
+        let last = storage.entries.last.map { LogPosition(index: $0.index, term: $0.term) } ?? storage.snapshot.position
+        guard last.index > 0 else {
+            storage.log.abandon()
+            throw ApusError(.notFound, "\(directory) holds a log without entries: there is nothing to make a new cluster from")
+        }
+        // As if this member had won an election in a term that nobody else has seen.
+        let term = max(storage.hardState.term, last.term) + 1
+        let membership = LogEntry(index: last.index + 1, term: term, kind: .membership, payload: Membership(voters: [member]).encoded())
+        do throws(ApusError) {
+            try storage.log.append([.hardState(HardState(term: term, vote: member)), .entry(membership)])
+        } catch {
+            storage.log.abandon()
+            throw error
+        }
+        try storage.log.close()
+        return LogPosition(index: membership.index, term: term)
     }
 }

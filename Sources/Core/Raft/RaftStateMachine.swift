@@ -20,7 +20,13 @@ public protocol SnapshotSource: Sendable {
     func write(_ sink: ([UInt8]) throws(ApusError) -> Void) throws(ApusError)
 }
 
-/// Brings messages to other members. A message may be lost; sending never blocks.
+/// Brings messages to other members. It tells the node with `RaftNode.unreachable` when it loses the way to one.
 public protocol RaftTransport: AnyObject, Sendable {
+    /// Never blocks. A message may be lost, come twice or out of order.
     func send(_ messages: [RaftMessage])
+
+    /// Brings `message.to` a snapshot: `message` is the `installSnapshot`, `chunks` are the bytes that go with it. The other side gives
+    /// both to `RaftNode.receiveSnapshot`. Returns when that has returned; cancelled when the node closes or has a newer snapshot.
+    /// - Throws: Anything when it failed; the node tries again later.
+    func sendSnapshot(_ message: RaftMessage, _ chunks: SnapshotChunks) async throws(ApusError)
 }

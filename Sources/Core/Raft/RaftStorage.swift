@@ -50,21 +50,25 @@ enum RaftStorage {
             try files.truncate(torn.path, to: torn.offset)
         }
         for name in try files.list(logDirectory) where name.hasSuffix(".new") { try files.remove("\(logDirectory)/\(name)") }
-        try snapshots.clean()
+        try snapshots.removeOld()
+        try snapshots.removeUnfinished()
         if let newest {
             // An engine that ended between the snapshot and the removal of what it covers.
             while contents.segments.count > 1, contents.segments[1].previousIndex <= newest.position.index {
                 try files.remove(contents.segments.removeFirst().path)
             }
         }
+        // A leader's snapshot was installed, and the engine ended before the log knew: what the log has there is of another history.
+        let isReplaced = contents.replay.conflictsWithBase
+        if isReplaced { contents.replay.discardEntries() }
         let replay = contents.replay
-        guard let membership = newest?.membership ?? (isEmpty ? configuration.bootstrap : replay.bootstrap) else {
+        guard let membership = newest?.membership ?? (isEmpty ? configuration.bootstrap ?? Membership() : replay.bootstrap) else {
             throw ApusError(.corrupt, "\(logDirectory) has lost its beginning: restore it from a copy, or remove the swarm's state and join again")
         }
         let log = try WriteAheadLog(
             directory: logDirectory, dataKey: dataKey, segmentSize: configuration.segmentSize, files: files, segments: contents.segments,
             hardState: replay.hardState, last: replay.last, bootstrap: isEmpty ? membership : nil)
-        if let newest, newest.position.index > replay.last.index { try log.append([.reset(newest.position)]) }
+        if let newest, isReplaced || newest.position.index > replay.last.index { try log.append([.reset(newest.position)]) }
         return Opened(
             log: log, snapshots: snapshots, hardState: replay.hardState,
             snapshot: newest ?? SnapshotMetadata(position: LogPosition(), membership: membership), entries: replay.entries, cutBytes: cutBytes)

@@ -19,12 +19,21 @@ struct Progress: Sendable, Hashable {
     var inFlight: [UInt64] = []
     /// Heard from since the last check of the quorum.
     var isActive = false
+    /// Ticks since it was heard from.
+    var silentTicks = 0
     /// The newest heartbeat that it has answered.
     var round: UInt64 = 0
     /// What was the first message in flight at the last answer to a heartbeat: still the first at the next, it was lost.
     var stalledAt: UInt64?
 
     init(next: UInt64) { self.next = next }
+
+    /// Takes note of a sign of life, and of the heartbeat that it answers.
+    mutating func heard(round: UInt64) {
+        isActive = true
+        silentTicks = 0
+        self.round = max(self.round, round)
+    }
 
     func canSend(limit: Int) -> Bool {
         switch mode {

@@ -16,8 +16,10 @@ public enum RaftInput: Sendable, Hashable {
     case transferLeadership(to: MemberID)
     /// The shell has a durable snapshot; the log before it may go.
     case snapshotTaken(SnapshotMetadata)
-    /// The transport lost the way to a member, or failed to bring it a snapshot.
+    /// The transport lost the way to a member, or failed to bring it a snapshot. When it is the leader, the next election comes soon.
     case unreachable(MemberID)
+    /// This member cannot do a leader's work now, such as for want of disk space: somebody else shall lead.
+    case stepDown
     /// The transport brought a member the snapshot that was sent last.
     case snapshotDelivered(MemberID)
     /// Campaign now: a group of one need not wait.

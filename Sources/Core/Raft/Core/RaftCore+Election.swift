@@ -39,15 +39,15 @@ extension RaftCore {
 
     mutating func voteRequested(by candidate: MemberID, term asked: UInt64, last: LogPosition, isPreVote: Bool, isTransfer: Bool) {
         // A member that hears its leader does not help to replace it, unless the leader itself asked for that.
-        let hearsLeader = leader != nil && ticksSinceContact < settings.electionTicks
+        let hearsLeader = leader != nil && !leaderIsLost && ticksSinceContact < settings.electionTicks
         if hearsLeader, !isTransfer, asked > term { return }
         if !isPreVote, asked > term { becomeFollower(term: asked, leader: nil) }
-        let isNewEnough = last >= log.last
+        let isNewEnough = last >= log.last || mistakes.contains(.voteForShorterLog)
         let isFree: Bool
         if isPreVote {
             isFree = asked > term
         } else {
-            isFree = asked == term && (hardState.vote == nil ? leader == nil : hardState.vote == candidate)
+            isFree = asked == term && (hardState.vote == nil ? leader == nil : hardState.vote == candidate || mistakes.contains(.voteTwice))
         }
         let granted = isNewEnough && isFree
         if granted, !isPreVote {

@@ -4,7 +4,9 @@ extension RaftCore {
         guard role == .leader else { return reject(changeID, .notLeader) }
         guard transferTarget == nil else { return reject(changeID, .transferring) }
         // One at a time, and only once this leader knows all earlier ones.
-        guard isEstablishedLeader, (memberships.last?.index ?? 0) <= log.committed else { return reject(changeID, .changePending) }
+        guard isEstablishedLeader && !isChangingMembership || mistakes.contains(.membershipChangedEarly) else {
+            return reject(changeID, .changePending)
+        }
         var changed = membership
         switch change {
         case .addLearner(let member):

@@ -8,9 +8,13 @@ extension RaftCore {
             } else if origin == id {
                 reject(readID, .notLeader)
             } else {
-                send(to: origin, .readRejected(id: readID))
+                send(to: origin, .readRejected(id: readID, isBusy: false))
             }
             return
+        }
+        guard pendingReads.count < settings.readLimit else {
+            if origin == id { return reject(readID, .busy) }
+            return send(to: origin, .readRejected(id: readID, isBusy: true))
         }
         pendingReads.append(PendingRead(id: readID, origin: origin, index: log.committed, round: nil))
         startReads()
@@ -19,7 +23,7 @@ extension RaftCore {
     /// Gives the reads that wait their index and heartbeat, as soon as this leader knows what is committed
     /// and the heartbeat for those before them was answered.
     mutating func startReads() {
-        guard isEstablishedLeader, !pendingReads.isEmpty, pendingReads.allSatisfy({ $0.round == nil }) else { return }
+        guard isEstablishedLeader || mistakes.contains(.readBeforeFirstCommit), !pendingReads.isEmpty, pendingReads.allSatisfy({ $0.round == nil }) else { return }
         if membership.voters != [id] { heartbeat() }
         for index in pendingReads.indices where pendingReads[index].round == nil {
             pendingReads[index].index = log.committed
@@ -33,7 +37,7 @@ extension RaftCore {
         var waiting: [PendingRead] = []
         for pending in pendingReads {
             guard let round = pending.round,
-                Quorum.reached(membership.voters, { $0 == id || (progress[$0]?.round ?? 0) >= round })
+                mistakes.contains(.readWithoutQuorum) || Quorum.reached(membership.voters, { $0 == id || (progress[$0]?.round ?? 0) >= round })
             else {
                 waiting.append(pending)
                 continue
@@ -51,6 +55,6 @@ extension RaftCore {
     }
 
     mutating func failRead(_ pending: PendingRead) {
-        if pending.origin == id { reject(pending.id, .notLeader) } else { send(to: pending.origin, .readRejected(id: pending.id)) }
+        if pending.origin == id { reject(pending.id, .notLeader) } else { send(to: pending.origin, .readRejected(id: pending.id, isBusy: false)) }
     }
 }

@@ -100,8 +100,7 @@ extension RaftCore {
 
     mutating func appendAccepted(from member: MemberID, match: UInt64, round: UInt64) {
         guard role == .leader, var state = progress[member] else { return }
-        state.isActive = true
-        state.round = max(state.round, round)
+        state.heard(round: round)
         let isNew = match <= log.lastIndex && state.accept(match)
         if !isNew, state.mode == .streaming, round == heartbeatRound, let first = state.inFlight.first {
             let isLost = state.stalledAt == first
@@ -124,8 +123,7 @@ extension RaftCore {
 
     mutating func appendRejected(from member: MemberID, previousIndex: UInt64, hint: LogPosition, round: UInt64) {
         guard role == .leader, var state = progress[member] else { return }
-        state.isActive = true
-        state.round = max(state.round, round)
+        state.heard(round: round)
         let agree = log.agreement(with: hint)
         let mustSend = state.reject(previous: previousIndex, agree: agree.index)
         progress[member] = state
@@ -135,8 +133,10 @@ extension RaftCore {
 
     /// Commits what a majority has made durable, if it is of this term: an entry of an earlier one could still be overwritten.
     mutating func advanceCommit() {
-        let reached = Quorum.committed(membership.voters) { $0 == id ? log.persisted : progress[$0]?.match ?? 0 }
-        guard log.term(at: reached) == term else { return }
+        let reached = Quorum.committed(membership.voters) {
+            $0 == id ? (mistakes.contains(.countUnpersisted) ? log.lastIndex : log.persisted) : progress[$0]?.match ?? 0
+        }
+        guard log.term(at: reached) == term || mistakes.contains(.commitOlderTerm) else { return }
         let before = log.committed
         guard log.commit(reached) else { return }
         for index in before + 1...log.committed { uncommittedBytes -= log.payloadCount(at: index) }
@@ -160,6 +160,13 @@ extension RaftCore {
     // MARK: Follower
 
     mutating func appendReceived(from member: MemberID, previous: LogPosition, entries: [LogEntry], commit: UInt64, round: UInt64) {
+        // A leader's entries follow each other without a gap and are not of a later term than its own: anything else is garbage.
+        var expected = previous
+        for entry in entries {
+            guard entry.index == expected.index + 1, entry.term >= expected.term, entry.term <= term else { return }
+            expected = LogPosition(index: entry.index, term: entry.term)
+        }
+        if mistakes.contains(.oldAppendTruncates) { log.truncate(after: max(previous.index, log.committed)) }
         guard previous.index <= log.lastIndex, let new = log.merge(entries, after: previous) else {
             let hint = log.agreement(with: LogPosition(index: min(previous.index, log.lastIndex), term: previous.term))
             return send(to: member, .appendRejected(previousIndex: previous.index, hint: hint, round: round))
@@ -170,13 +177,18 @@ extension RaftCore {
             persist { $0.entries = new }
         }
         let match = max(entries.last?.index ?? previous.index, previous.index)
-        if log.commit(min(commit, match)) { membershipCommitted(upTo: log.committed) }
+        if log.commit(mistakes.contains(.commitBeyondMatch) ? commit : min(commit, match)) { membershipCommitted(upTo: log.committed) }
         send(to: member, .appendAccepted(match: match, round: round))
     }
 
     mutating func snapshotReceived(from member: MemberID, _ metadata: SnapshotMetadata) {
         guard metadata.position.index > log.committed else {
             return send(to: member, .appendAccepted(match: log.committed, round: 0))
+        }
+        // Where the log has that entry, nothing of it may go: what follows may be acknowledged already.
+        if log.term(at: metadata.position.index) == metadata.position.term, !mistakes.contains(.snapshotDropsSuffix) {
+            if log.commit(metadata.position.index) { membershipCommitted(upTo: log.committed) }
+            return send(to: member, .appendAccepted(match: metadata.position.index, round: 0))
         }
         log.reset(to: metadata.position)
         snapshot = metadata

@@ -15,6 +15,8 @@ public struct RaftCore: Sendable, Hashable {
     var generator: SeededGenerator
 
     var ticksSinceContact = 0
+    /// The transport lost the leader: until the leader is heard again, this member may help to replace it.
+    var leaderIsLost = false
     var ticksSinceHeartbeat = 0
     var electionTimeout = 0
     var votes: [MemberID: Bool] = [:]
@@ -28,6 +30,8 @@ public struct RaftCore: Sendable, Hashable {
     var snapshot: SnapshotMetadata
 
     var output = RaftOutput()
+    /// Only ever set by a simulation, which must find each of them.
+    var mistakes: RaftMistakes = []
 
     struct MembershipRecord: Sendable, Hashable {
         var index: UInt64
@@ -66,6 +70,8 @@ public struct RaftCore: Sendable, Hashable {
     public var lastIndex: UInt64 { log.lastIndex }
     public var committedIndex: UInt64 { log.committed }
     public var appliedIndex: UInt64 { log.applied }
+    /// Whether a change of the membership is in the log and not committed.
+    public var isChangingMembership: Bool { (memberships.last?.index ?? 0) > log.committed }
     /// False while nothing depends on time: a group of one with a leader.
     public var needsTicks: Bool { !(role == .leader && membership.all == [id]) }
     /// Whether this member leads and has committed an entry of its term, so that it knows everything that was ever committed.
@@ -84,7 +90,8 @@ public struct RaftCore: Sendable, Hashable {
         case .changeMembers(let id, let change): changeMembers(id: id, change)
         case .transferLeadership(let target): transferLeadership(to: target)
         case .snapshotTaken(let metadata): if metadata.position.index > snapshot.position.index { snapshot = metadata }
-        case .unreachable(let member): progress[member]?.mode = .probing(waiting: false)
+        case .unreachable(let member): lost(member)
+        case .stepDown: if role == .leader { becomeFollower(term: term, leader: nil) }
         case .snapshotDelivered(let member): snapshotDelivered(to: member)
         case .campaign: if role != .leader { campaign(isPreVote: membership.voters != [id], isTransfer: false) }
         }
@@ -127,11 +134,13 @@ public struct RaftCore: Sendable, Hashable {
             transferTarget = nil
             checkQuorum()
         }
+        for member in progress.keys { progress[member]?.silentTicks += 1 }
         ticksSinceHeartbeat += 1
         if role == .leader, ticksSinceHeartbeat >= settings.heartbeatTicks { heartbeat() }
     }
 
     mutating func resetElectionTimer() {
+        leaderIsLost = false
         ticksSinceContact = 0
         electionTimeout = settings.electionTicks + Int.random(in: 0..<max(1, settings.electionTicks), using: &generator)
     }
@@ -153,7 +162,7 @@ public struct RaftCore: Sendable, Hashable {
             default: break
             }
             becomeFollower(term: message.term, leader: newLeader)
-        } else if message.term < term {
+        } else if message.term < term, !mistakes.contains(.staleLeaderFollowed) {
             // A leader of an earlier term must learn that it is none any more, also when this member may not campaign.
             switch message.content {
             case .append(let previous, _, _, let round):
@@ -177,13 +186,27 @@ public struct RaftCore: Sendable, Hashable {
         case .timeoutNow: if membership.voters.contains(id), role != .leader { campaign(isPreVote: false, isTransfer: true) }
         case .readRequest(let id): read(id: id, from: message.from)
         case .readResponse(let id, let index): output.reads.append(RaftOutput.ReadReady(id: id, index: index))
-        case .readRejected(let id): reject(id, .notLeader)
+        case .readRejected(let id, let isBusy): reject(id, isBusy ? .busy : .notLeader)
+        }
+    }
+
+    /// The way to a member is lost. A leader begins anew with it; a follower that lost its leader does not wait out the whole
+    /// election time. Should the leader live after all, the others hear it and refuse the pre-vote.
+    private mutating func lost(_ member: MemberID) {
+        if role == .leader {
+            progress[member]?.mode = .probing(waiting: false)
+            progress[member]?.inFlight = []
+            progress[member]?.silentTicks = settings.electionTicks
+        } else if role == .follower, leader == member, !leaderIsLost {
+            leaderIsLost = true
+            electionTimeout = min(electionTimeout, ticksSinceContact + Int.random(in: 1...3, using: &generator))
         }
     }
 
     /// A message of the leader of this term has come.
     private mutating func follow(_ member: MemberID) {
         if role != .follower || leader != member { becomeFollower(term: term, leader: member) }
+        if leaderIsLost { resetElectionTimer() }
         ticksSinceContact = 0
     }
 
@@ -206,6 +229,10 @@ public struct RaftCore: Sendable, Hashable {
         // A member that is behind and still fed from the log keeps what it needs, within reason.
         for (member, state) in progress where member != id && state.isActive && log.lastIndex - min(state.match, log.lastIndex) < 4 * kept {
             kept = max(kept, log.lastIndex - min(state.match, log.lastIndex))
+        }
+        // What follows a snapshot that is on its way is needed when it has arrived.
+        for case .snapshot(let index) in progress.values.map(\.mode) where log.lastIndex - min(index, log.lastIndex) < 64 * kept {
+            kept = max(kept, log.lastIndex - min(index, log.lastIndex))
         }
         log.release(keeping: kept)
         let applied = log.applied

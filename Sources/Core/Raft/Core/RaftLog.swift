@@ -117,6 +117,13 @@ struct RaftLog: Sendable, Hashable {
         entries.removeFirst(Int(count))
     }
 
+    /// For a mistake of the simulation only.
+    mutating func truncate(after index: UInt64) {
+        guard index >= base.index, index < lastIndex else { return }
+        entries.removeLast(Int(lastIndex - index))
+        persisted = min(persisted, index)
+    }
+
     /// Begins anew after a leader's snapshot.
     mutating func reset(to position: LogPosition) {
         self = RaftLog(base: position, entries: [])

@@ -18,7 +18,8 @@ public struct RaftMessage: Hashable, Sendable {
         /// A follower's read, for the leader to answer.
         case readRequest(id: UInt64)
         case readResponse(id: UInt64, index: UInt64)
-        case readRejected(id: UInt64)
+        /// `isBusy`: it leads, and too many reads wait.
+        case readRejected(id: UInt64, isBusy: Bool)
     }
 
     public var from: MemberID

@@ -118,6 +118,8 @@ public struct RaftSettings: Sendable, Hashable {
     public var uncommittedLimit = 64 << 20
     /// Applied entries kept in memory for slow followers.
     public var keptEntries = 500
+    /// Reads that wait on a leader, of its own and of the others; more is refused.
+    public var readLimit = 100_000
     /// How far a learner may be behind when it becomes a voter, in entries.
     public var promotionLag: UInt64 = 100
 

@@ -12,8 +12,21 @@ struct LogReplay {
     /// What the snapshot covers; entries up to here are skipped.
     let base: LogPosition
     private var hasStarted = false
+    /// The term that the log has where the snapshot ends; `nil` when it has nothing there.
+    private var termAtBase: UInt64?
 
     init(base: LogPosition) { self.base = base }
+
+    /// Whether the log has another entry than the snapshot where that ends: then nothing of the log follows the snapshot.
+    var conflictsWithBase: Bool { last.index >= base.index && termAtBase != nil && termAtBase != base.term }
+
+    mutating func discardEntries() { entries = [] }
+
+    private mutating func reach(_ position: LogPosition) {
+        last = position
+        if position.index == base.index { termAtBase = position.term }
+        if position.index < base.index { termAtBase = nil }
+    }
 
     /// Takes one item in. The text says what is wrong with it.
     mutating func apply(_ item: LogItem) throws(Contradiction) {
@@ -28,7 +41,7 @@ struct LogReplay {
                     throw Contradiction("the log begins after entry \(position.index), and the snapshot ends at \(base.index)")
                 }
                 hasStarted = true
-                last = position
+                reach(position)
                 hardState = state
             }
             if let bootstrap { self.bootstrap = bootstrap }
@@ -40,7 +53,7 @@ struct LogReplay {
                 throw Contradiction("entry \(entry.index) comes after entry \(last.index)")
             }
             guard entry.index > base.index else {
-                last = LogPosition(index: entry.index, term: entry.term)
+                reach(LogPosition(index: entry.index, term: entry.term))
                 entries = []
                 return
             }
@@ -54,7 +67,7 @@ struct LogReplay {
                 throw Contradiction("the log goes on from a snapshot at entry \(position.index), and there is none")
             }
             entries = []
-            last = position
+            reach(position)
         case .close:
             break
         }

@@ -109,8 +109,8 @@ struct SealedFileReader {
 
     private let path: String
     private let bytes: [UInt8]
-    private let cipher: AuthenticatedCipher
-    private let saltCheck: UInt32
+    let cipher: AuthenticatedCipher
+    let saltCheck: UInt32
     private var expected: UInt32 = 0
     private(set) var offset: Int
     let number: UInt64
@@ -140,23 +140,28 @@ struct SealedFileReader {
         offset = SealedFile.headerLength
     }
 
-    private struct RecordHeader {
+    struct RecordHeader {
         var length: Int
         var number: UInt32
         var bodyCheck: UInt32
+
+        /// `nil` when the sixteen bytes are no header of a record of this file.
+        init?(_ bytes: UnsafeRawBufferPointer, saltCheck: UInt32) {
+            let check = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self))
+            let fields = UnsafeRawBufferPointer(rebasing: bytes[..<12])
+            guard CyclicRedundancyCheck.castagnoli(fields, after: saltCheck) == check else { return nil }
+            let length = UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
+            guard length <= SealedFile.bodyLimit, length >= AuthenticatedCipher.tagLength else { return nil }
+            self.length = Int(length)
+            number = UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+            bodyCheck = UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 8, as: UInt32.self))
+        }
     }
 
     private func header(at offset: Int) -> RecordHeader? {
         guard bytes.count - offset >= SealedFile.recordHeaderLength else { return nil }
         return bytes.withUnsafeBytes { buffer in
-            let check = UInt32(littleEndian: buffer.loadUnaligned(fromByteOffset: offset + 12, as: UInt32.self))
-            let fields = UnsafeRawBufferPointer(rebasing: buffer[offset..<offset + 12])
-            guard CyclicRedundancyCheck.castagnoli(fields, after: saltCheck) == check else { return nil }
-            let length = UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 0, as: UInt32.self))
-            guard length <= SealedFile.bodyLimit, length >= AuthenticatedCipher.tagLength else { return nil }
-            return RecordHeader(
-                length: Int(length), number: UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 4, as: UInt32.self)),
-                bodyCheck: UInt32(littleEndian: fields.loadUnaligned(fromByteOffset: 8, as: UInt32.self)))
+            RecordHeader(UnsafeRawBufferPointer(rebasing: buffer[offset..<offset + SealedFile.recordHeaderLength]), saltCheck: saltCheck)
         }
     }
 

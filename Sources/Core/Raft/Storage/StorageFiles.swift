@@ -2,10 +2,14 @@ import Glibc
 public import PluginAPI
 
 /// The few operations on files that the log and the snapshots need: a seam, so that tests can make a disk fail.
+///
+/// For want of space every operation throws `unavailable`, so that the caller can clean up and try again; no other error has this code.
 public protocol StorageFiles: Sendable {
     /// Makes a file (0600) that must not exist, open for appending.
     func create(_ path: String) throws(ApusError) -> any StorageFile
     func read(_ path: String) throws(ApusError) -> [UInt8]
+    /// Opens a file to be read in parts, also after its name is gone.
+    func open(_ path: String) throws(ApusError) -> any StorageReader
     func exists(_ path: String) -> Bool
     /// Names, sorted; empty when the folder does not exist.
     func list(_ directory: String) throws(ApusError) -> [String]
@@ -18,6 +22,16 @@ public protocol StorageFiles: Sendable {
     func truncate(_ path: String, to length: Int) throws(ApusError)
     /// Makes names in the folder durable.
     func synchronizeDirectory(_ path: String) throws(ApusError)
+}
+
+/// A file that is read. Used from one thread at a time; it is closed when it is let go.
+public protocol StorageReader: AnyObject, Sendable {
+    /// Bytes from `offset` on: `count`, or as many as there are.
+    func read(at offset: Int, count: Int) throws(ApusError) -> [UInt8]
+}
+
+extension StorageFiles {
+    public func open(_ path: String) throws(ApusError) -> any StorageReader { try SystemStorageFiles().open(path) }
 }
 
 /// A file that is written at its end. Used from one thread at a time.
@@ -35,7 +49,13 @@ public struct SystemStorageFiles: StorageFiles {
 
     static func error(_ what: String, _ path: String) -> ApusError {
         let number = errno
-        return ApusError(number == ENOENT ? .notFound : .failed, "\(path): cannot \(what): \(String(cString: strerror(number)))")
+        let code: ApusError.Code =
+            switch number {
+            case ENOENT: .notFound
+            case ENOSPC, EDQUOT: .unavailable
+            default: .failed
+            }
+        return ApusError(code, "\(path): cannot \(what): \(String(cString: strerror(number)))")
     }
 
     public func create(_ path: String) throws(ApusError) -> any StorageFile {
@@ -60,6 +80,12 @@ public struct SystemStorageFiles: StorageFiles {
             if count == 0 { return bytes }
             bytes.append(contentsOf: buffer[..<count])
         }
+    }
+
+    public func open(_ path: String) throws(ApusError) -> any StorageReader {
+        let descriptor = openFile(path, O_RDONLY | O_CLOEXEC, 0)
+        guard descriptor >= 0 else { throw Self.error("open", path) }
+        return SystemStorageReader(descriptor: descriptor, path: path)
     }
 
     public func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
@@ -112,9 +138,35 @@ public struct SystemStorageFiles: StorageFiles {
 
     private func openFile(_ path: String, _ flags: Int32, _ permissions: mode_t) -> Int32 {
         while true {
-            let descriptor = open(path, flags, permissions)
+            let descriptor = Glibc.open(path, flags, permissions)
             if descriptor >= 0 || errno != EINTR { return descriptor }
         }
+    }
+}
+
+private final class SystemStorageReader: StorageReader {
+    private let descriptor: Int32
+    private let path: String
+
+    init(descriptor: Int32, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    deinit { close(descriptor) }
+
+    func read(at offset: Int, count: Int) throws(ApusError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        var done = 0
+        while done < count {
+            let got = bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress.map { $0 + done }, count - done, off_t(offset + done)) }
+            if got < 0, errno == EINTR { continue }
+            guard got >= 0 else { throw SystemStorageFiles.error("read", path) }
+            if got == 0 { break }
+            done += got
+        }
+        bytes.removeLast(count - done)
+        return bytes
     }
 }
 

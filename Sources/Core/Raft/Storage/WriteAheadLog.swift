@@ -21,6 +21,8 @@ final class WriteAheadLog {
     private(set) var last: LogPosition
     /// Bytes written since the log was opened or a snapshot was taken.
     private(set) var bytesSinceSnapshot = 0
+    /// The newest segment ended for want of space, with a whole record.
+    private var isCut = false
 
     /// Contents of one record at most; more becomes several records, each durable before the next.
     static let recordLimit = 4 << 20
@@ -70,44 +72,84 @@ final class WriteAheadLog {
             try files.synchronizeDirectory(directory)
         } catch {
             writer.close()
+            if error.code == .unavailable { try files.remove(temporary) }
             throw error
         }
         return writer
     }
 
-    /// Makes items durable, together when they fit one record. After an error nothing more may be written.
+    /// Makes items durable, together when they fit one record.
+    ///
+    /// For want of space it throws `unavailable`: then the log is as it was, but for whole records of these items, and the same items,
+    /// or none, may be appended later. After any other error nothing more may be written.
     func append(_ items: [LogItem]) throws(ApusError) {
+        if isCut { try begin() }
         var content = ByteWriter()
+        var state = hardState
+        var position = last
         for item in items {
             item.encode(into: &content)
             switch item {
-            case .hardState(let state): hardState = state
-            case .entry(let entry): last = LogPosition(index: entry.index, term: entry.term)
-            case .reset(let position): last = position
+            case .hardState(let new): state = new
+            case .entry(let entry): position = LogPosition(index: entry.index, term: entry.term)
+            case .reset(let new): position = new
             case .start, .close: break
             }
             if content.bytes.count >= Self.recordLimit {
-                try write(content.bytes)
+                try write(content.bytes, state, position)
                 content = ByteWriter()
             }
         }
-        if !content.bytes.isEmpty { try write(content.bytes) }
-        if writer.size >= segmentSize { try rotate() }
+        if !content.bytes.isEmpty { try write(content.bytes, state, position) }
+        guard writer.size >= segmentSize else { return }
+        do throws(ApusError) {
+            try begin()
+        } catch {
+            // What was written is durable; this segment becomes longer until there is space again.
+            guard error.code == .unavailable else { throw error }
+        }
     }
 
-    private func write(_ content: [UInt8]) throws(ApusError) {
-        try writer.append(content)
-        try writer.synchronize()
+    private func write(_ content: [UInt8], _ state: HardState, _ position: LogPosition) throws(ApusError) {
+        let size = writer.size
+        do throws(ApusError) {
+            try writer.append(content)
+        } catch {
+            guard error.code == .unavailable, let path = segments.last?.path else { throw error }
+            // Nothing of the record was ever said to be durable. The file ends with the record before it; since that record's number and
+            // nonce are spent, what comes next goes into a segment of its own.
+            try cut(path, to: size)
+            isCut = true
+            throw error
+        }
+        do throws(ApusError) {
+            try writer.synchronize()
+        } catch {
+            // Here even a want of space is final: the kernel may have dropped the pages.
+            throw error.code == .unavailable ? ApusError(.failed, error.message) : error
+        }
+        hardState = state
+        last = position
         bytesSinceSnapshot += content.count
     }
 
-    private func rotate() throws(ApusError) {
+    private func cut(_ path: String, to size: Int) throws(ApusError) {
+        do throws(ApusError) {
+            try files.truncate(path, to: size)
+        } catch {
+            throw ApusError(.failed, error.message)
+        }
+    }
+
+    /// Goes on in a new segment.
+    private func begin() throws(ApusError) {
         let number = (segments.last?.number ?? 0) + 1
         let segment = Segment(path: Self.path(directory, number), number: number, previousIndex: last.index)
         let next = try Self.begin(segment, directory: directory, dataKey: dataKey, files: files, .start(hardState, last: last, bootstrap: nil))
         writer.close()
         writer = next
         segments.append(segment)
+        isCut = false
     }
 
     /// Removes segments that hold nothing after a durable snapshot.
@@ -122,7 +164,12 @@ final class WriteAheadLog {
     /// Ends the log: a record of its own tells the next opening that the one before it is whole.
     func close() throws(ApusError) {
         defer { writer.close() }
-        try append([.close])
+        do throws(ApusError) {
+            try append([.close])
+        } catch {
+            // Without space the end looks like that of a crash, which a log survives.
+            guard error.code == .unavailable else { throw error }
+        }
     }
 
     /// Lets go without writing, after an error.
