@@ -16,8 +16,8 @@ func system(_ name: String, pkgConfig: String, apt: String) -> Target {
     .systemLibrary(name: name, path: "Sources/\(name)", pkgConfig: pkgConfig, providers: [.apt([apt])])
 }
 
-func module(_ name: String, in folder: String, path: String? = nil, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies + [pluginAPI], path: "\(folder)/\(path ?? name)", swiftSettings: swiftSettings)
+func module(_ name: String, in folder: String, path: String? = nil, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
+    .target(name: name, dependencies: dependencies + [pluginAPI], path: "\(folder)/\(path ?? name)", exclude: exclude, swiftSettings: swiftSettings)
 }
 
 /// A default plugin is two targets: what it does, which tests import, and its entry point, a C symbol that every plugin has
@@ -84,8 +84,8 @@ let package = Package(
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
-        module("Wire", in: "Sources/Core", ["Coding", grpc]),
-        module("Security", in: "Sources/Core", ["Store", "OpenSSL", "Files", logging]),
+        module("Wire", in: "Sources/Core", ["Coding", grpc], exclude: ["CertificateAuthority.proto", "Identity.proto"]),
+        module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
@@ -107,13 +107,19 @@ let package = Package(
     ]
         + plugin("SchedulerSpread") + plugin("SchedulerBinpack")
         + plugin("CAInternal", ["OpenSSL"])
+        + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
         + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
             tests("RaftTests", ["Raft", "Files"]),
-            tests("SecurityTests", ["Security", "CAInternal", "OpenSSL", "Files"]),
+            tests(
+                "SecurityTests",
+                [
+                    "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
+                    .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
+                ]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),

@@ -47,4 +47,14 @@ public final class InternalAuthority: CertificateAuthority {
         host.count("certificates", by: 1)
         return IssueAnswer(certificateChain: try certificate.pem(), expiresAt: certificate.notAfter)
     }
+
+    /// The other root's name and key under this root's signature.
+    public func crossSign(_ request: CrossSignRequest) async throws(ApusError) -> String {
+        guard !request.root.key.isEmpty else { throw ApusError(.unavailable, "the swarm does not have the key of its root") }
+        let certificate = try CertificateSigning.crossSign(
+            try Certificate(pem: request.certificate), authority: try Certificate(pem: request.root.certificate),
+            authorityKey: try PrivateKey(pem: request.root.key), now: request.now)
+        host.count("cross_signatures", by: 1)
+        return try certificate.pem()
+    }
 }

@@ -18,9 +18,20 @@ public final class CertificateRequest: @unchecked Sendable {
     }
 
     /// Reads a request and checks its signature: who sent it has the key.
+    ///
+    /// Keys are ECDSA on P-256, P-384 or P-521, or RSA of 2048 to 4096 bits: a stranger must not choose what his signature costs us.
+    /// - Throws: `invalidArgument`; `tooLarge` past 16 KiB.
     public init(pem: String) throws(ApusError) {
+        guard pem.utf8.count <= 16 << 10 else { throw ApusError(.tooLarge, "the certificate request has \(pem.utf8.count) bytes") }
         let pointer = try PEM.read("the certificate request", pem) { PEM_read_bio_X509_REQ($0, nil, nil, nil) }
         self.pointer = pointer
+        if let key = X509_REQ_get0_pubkey(pointer) {
+            let (kind, bits) = (EVP_PKEY_get_base_id(key), EVP_PKEY_get_bits(key))
+            guard kind == EVP_PKEY_EC && [256, 384, 521].contains(bits) || kind == EVP_PKEY_RSA && (2048...4096).contains(bits) else {
+                throw ApusError(
+                    .invalidArgument, "the certificate request is for a key that Apus does not take: use ECDSA on P-256, or RSA of 2048 bits")
+            }
+        }
         guard let key = X509_REQ_get0_pubkey(pointer), X509_REQ_verify(pointer, key) == 1 else {
             throw OpenSSLQueue.error("the certificate request is not signed with its own key", .invalidArgument)
         }
@@ -87,6 +98,36 @@ public enum CertificateSigning {
             extensions.append((NID_subject_alt_name, alternativeNames.map { "DNS:\($0)" }.joined(separator: ",")))
         }
         try add(extensions, to: certificate, issuer: authority)
+        try sign(certificate, with: authorityKey)
+        return certificate
+    }
+
+    /// The name and key of another root, signed by this authority: who trusts only this one verifies the other's certificates by it.
+    ///
+    /// It ends with the earlier of the two.
+    public static func crossSign(
+        _ other: Certificate, authority: Certificate, authorityKey: PrivateKey, now: Timestamp
+    ) throws(ApusError) -> Certificate {
+        guard authority.belongs(to: authorityKey) else {
+            throw ApusError(.invalidArgument, "the key of the certificate authority does not belong to its certificate")
+        }
+        guard other.isAuthority else { throw ApusError(.invalidArgument, "the new root is not the certificate of a certificate authority") }
+        let certificate = try start(subject: DistinguishedName(commonName: ""), now: now, notAfter: min(other.notAfter, authority.notAfter))
+        guard X509_set_subject_name(certificate.pointer, X509_get_subject_name(other.pointer)) == 1, let key = X509_get0_pubkey(other.pointer),
+            X509_set_pubkey(certificate.pointer, key) == 1
+        else { throw OpenSSLQueue.error("no certificate could be made") }
+        try setIssuer(of: certificate, X509_get_subject_name(authority.pointer))
+        try add(
+            [
+                (NID_basic_constraints, "critical,CA:TRUE"), (NID_key_usage, "critical,keyCertSign,cRLSign"), (NID_authority_key_identifier, "keyid"),
+            ], to: certificate, issuer: authority)
+        // Its key identifier must be the one that the other root's certificates name, however that root made it.
+        let index = X509_get_ext_by_NID(other.pointer, NID_subject_key_identifier, -1)
+        if index >= 0, let identifier = X509_get_ext(other.pointer, index) {
+            guard X509_add_ext(certificate.pointer, identifier, -1) == 1 else { throw OpenSSLQueue.error("no certificate could be made") }
+        } else {
+            try add([(NID_subject_key_identifier, "hash")], to: certificate, issuer: authority)
+        }
         try sign(certificate, with: authorityKey)
         return certificate
     }

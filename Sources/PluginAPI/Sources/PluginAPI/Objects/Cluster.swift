@@ -15,6 +15,10 @@ public struct Cluster: FieldCoded {
     public var root: RootMaterial = RootMaterial()
     public var unlockKey: String = ""
     public var plugins: ActivePlugins = ActivePlugins()
+    /// While the swarm goes over to another root; `rootRotationInProgress` says in the API that it does.
+    public var rootRotation: RootRotation?
+    /// `spec.ca.forceRotate` when the last rotation began.
+    public var lastForcedRotation: UInt64 = 0
 
     public init() {}
 
@@ -33,6 +37,8 @@ public struct Cluster: FieldCoded {
         try coder.field(12, "Root", &root, .internalOnly)
         try coder.field(13, "UnlockKey", &unlockKey, .internalOnly)
         try coder.field(14, "Plugins", &plugins, .internalOnly)
+        try coder.field(15, "RootRotation", &rootRotation, .internalOnly)
+        try coder.field(16, "LastForcedRotation", &lastForcedRotation, .internalOnly)
     }
 }
 
@@ -114,6 +120,10 @@ public struct CAConfig: FieldCoded {
     public var signingCertificate: String = ""
     public var signingKey: String = ""
     public var forceRotate: UInt64 = 0
+    /// Apus only: whether a node that joins waits for `node accept`; `nil` is no. In an update `nil` leaves what was: Docker's clients do not know it.
+    public var joiningWaits: Bool?
+    /// Apus only: how long after its expiry a certificate may still be renewed; `nil` is 30 days, zero never. In an update `nil` leaves what was.
+    public var expiredRenewalGrace: Duration?
 
     public init() {}
 
@@ -123,6 +133,8 @@ public struct CAConfig: FieldCoded {
         try coder.field(3, "SigningCACert", &signingCertificate)
         try coder.field(4, "SigningCAKey", &signingKey)
         try coder.field(5, "ForceRotate", &forceRotate)
+        try coder.field(6, "JoiningWaits", &joiningWaits)
+        try coder.field(7, "ExpiredRenewalGrace", &expiredRenewalGrace)
     }
 }
 
@@ -194,6 +206,26 @@ public struct RootMaterial: FieldCoded {
         try coder.field(1, "Certificate", &certificate)
         try coder.field(2, "Key", &key)
         try coder.field(3, "Digest", &digest)
+    }
+}
+
+/// A root that the swarm is going over to.
+public struct RootRotation: FieldCoded {
+    /// The new root; without a key when an external authority has it.
+    public var root: RootMaterial = RootMaterial()
+    /// The new root's name and key, signed by the old root, PEM: who trusts only the old root verifies new certificates by it.
+    public var crossSignedCertificate: String = ""
+    public var startedAt: Timestamp = .never
+    /// The plugin that is to sign from now on; empty when it stays the same.
+    public var certificateAuthority: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Root", &root)
+        try coder.field(2, "CrossSignedCertificate", &crossSignedCertificate)
+        try coder.field(3, "StartedAt", &startedAt)
+        try coder.field(4, "CertificateAuthority", &certificateAuthority)
     }
 }
 

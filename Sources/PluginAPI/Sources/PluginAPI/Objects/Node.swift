@@ -9,6 +9,8 @@ public struct Node: FieldCoded {
     public var description: NodeDescription = NodeDescription()
     public var status: NodeStatus = NodeStatus()
     public var manager: ManagerStatus?
+    /// Apus only: what was issued to the node, and what was refused.
+    public var certificate: NodeCertificateRecord = NodeCertificateRecord()
 
     public init() {}
 
@@ -21,6 +23,7 @@ public struct Node: FieldCoded {
         try coder.field(6, "Description", &description, .always)
         try coder.field(7, "Status", &status, .always)
         try coder.field(8, "ManagerStatus", &manager)
+        try coder.field(9, "Certificate", &certificate)
     }
 }
 

@@ -5,7 +5,21 @@ public protocol CertificateAuthority: Plugin {
     /// Makes a root certificate and its key.
     func createRoot(_ request: CreateRootRequest) async throws(ApusError) -> RootMaterial
     /// Signs a node's request. Of the request only the key counts: names and lifetime are those given here.
+    ///
+    /// The manager believes no answer: key, names, role, swarm, root and lifetime of the certificate are checked before it is used.
+    /// - Throws: `unavailable` or `timedOut` when another try may succeed; the node tries again. Anything else fails the node's request.
     func issue(_ request: IssueRequest) async throws(ApusError) -> IssueAnswer
+    /// Signs the name and key of another root, so that who trusts only this authority's root believes the other's certificates too.
+    ///
+    /// Asked of the outgoing authority when the root is rotated. The default throws `unimplemented`: then the swarm cannot leave this root.
+    /// - Returns: A certificate authority's certificate, PEM.
+    func crossSign(_ request: CrossSignRequest) async throws(ApusError) -> String
+}
+
+extension CertificateAuthority {
+    public func crossSign(_ request: CrossSignRequest) async throws(ApusError) -> String {
+        throw ApusError(.unimplemented, "this certificate authority cannot sign another root, so the root cannot be rotated away from it")
+    }
 }
 
 /// What a new root is to be.
@@ -31,10 +45,15 @@ public struct IssueRequest: Sendable {
     public var clusterID: ID
     public var now: Timestamp
     public var lifetime: Duration
-    /// The root to sign with, from the store.
+    /// The root to sign with, from the store; its key is empty when the authority is external.
     public var root: RootMaterial
+    /// The swarm's external signers, as its user gave them.
+    public var externalAuthorities: [ExternalCA]
 
-    public init(signingRequest: String, nodeID: ID, role: NodeRole, clusterID: ID, now: Timestamp, lifetime: Duration, root: RootMaterial) {
+    public init(
+        signingRequest: String, nodeID: ID, role: NodeRole, clusterID: ID, now: Timestamp, lifetime: Duration, root: RootMaterial,
+        externalAuthorities: [ExternalCA] = []
+    ) {
         self.signingRequest = signingRequest
         self.nodeID = nodeID
         self.role = role
@@ -42,6 +61,30 @@ public struct IssueRequest: Sendable {
         self.now = now
         self.lifetime = lifetime
         self.root = root
+        self.externalAuthorities = externalAuthorities
+    }
+}
+
+/// Another root that is to be believed for this root's sake.
+public struct CrossSignRequest: Sendable {
+    /// The other root's certificate, PEM.
+    public var certificate: String
+    /// A request by the other root for its own name and key (PKCS #10, PEM); empty when the swarm does not have its key.
+    public var signingRequest: String
+    public var now: Timestamp
+    /// The root to sign with; its key is empty when the authority is external.
+    public var root: RootMaterial
+    /// The swarm's external signers.
+    public var externalAuthorities: [ExternalCA]
+
+    public init(
+        certificate: String, signingRequest: String = "", now: Timestamp, root: RootMaterial, externalAuthorities: [ExternalCA] = []
+    ) {
+        self.certificate = certificate
+        self.signingRequest = signingRequest
+        self.now = now
+        self.root = root
+        self.externalAuthorities = externalAuthorities
     }
 }
 
