@@ -90,7 +90,7 @@ let package = Package(
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
-        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", logging]),
+        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", grpc, logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
         module(
             "Engine", in: "Sources",
@@ -117,6 +117,7 @@ let package = Package(
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
+            tests("DispatcherTests", ["Dispatcher", "Orchestration", "Wire", "Coding", grpc, .product(name: "GRPCInProcessTransport", package: "grpc-swift-2")]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
             tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),

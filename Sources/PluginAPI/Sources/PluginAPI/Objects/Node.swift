@@ -9,6 +9,8 @@ public struct Node: FieldCoded {
     public var description: NodeDescription = NodeDescription()
     public var status: NodeStatus = NodeStatus()
     public var manager: ManagerStatus?
+    /// When the user last changed its availability; `.never` since it joined. A drain is patient from here on.
+    public var availabilityChangedAt: Timestamp = .never
 
     public init() {}
 
@@ -21,6 +23,7 @@ public struct Node: FieldCoded {
         try coder.field(6, "Description", &description, .always)
         try coder.field(7, "Status", &status, .always)
         try coder.field(8, "ManagerStatus", &manager)
+        try coder.field(10, "AvailabilityChangedAt", &availabilityChangedAt, .internalOnly)
     }
 }
 
@@ -123,6 +126,8 @@ public struct NodeStatus: FieldCoded {
     public var state: NodeState = .unknown
     public var message: String = ""
     public var address: String = ""
+    /// Since when the node is in this state, by the leader's clock.
+    public var since: Timestamp = .never
 
     public init() {}
 
@@ -130,6 +135,7 @@ public struct NodeStatus: FieldCoded {
         try coder.field(1, "State", &state, .always)
         try coder.field(2, "Message", &message)
         try coder.field(3, "Addr", &address)
+        try coder.field(10, "Since", &since, .internalOnly)
     }
 }
 
@@ -146,6 +152,8 @@ public struct ManagerStatus: FieldCoded {
     public var leader: Bool = false
     public var reachability: Reachability = .unknown
     public var address: String = ""
+    /// The member's number in Raft.
+    public var raftID: UInt64 = 0
 
     public init() {}
 
@@ -153,6 +161,7 @@ public struct ManagerStatus: FieldCoded {
         try coder.field(1, "Leader", &leader)
         try coder.field(2, "Reachability", &reachability, .always)
         try coder.field(3, "Addr", &address)
+        try coder.field(10, "RaftID", &raftID, .internalOnly)
     }
 }
 
