@@ -90,7 +90,7 @@ let package = Package(
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
-        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", logging]),
+        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", grpc, logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
         module(
             "Engine", in: "Sources",
@@ -107,7 +107,6 @@ let package = Package(
     ]
         + plugin("SchedulerSpread") + plugin("SchedulerBinpack")
         + plugin("CAInternal", ["OpenSSL"])
-        + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
         + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
@@ -117,7 +116,7 @@ let package = Package(
             tests(
                 "SecurityTests",
                 [
-                    "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
+                    "Security", "CAInternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),

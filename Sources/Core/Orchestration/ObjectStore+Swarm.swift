@@ -31,6 +31,7 @@ extension StoreTransaction: SwarmTransaction {
         try update(.service(service), matching: version)
     }
     public mutating func removeService(_ id: ID) throws(ApusError) { try remove(.service, id) }
+    public mutating func update(_ node: Node) throws(ApusError) { try update(.node(node)) }
 }
 
 extension ObjectStore: SwarmStore {

@@ -39,7 +39,7 @@ public struct Reconciler {
     /// Looks at everything anew: at the start, after a gap, and with another scheduler, which is fed all there is.
     public mutating func load(_ state: some SwarmState, scheduler: (any Scheduler)? = nil) {
         if let scheduler { self.scheduler = scheduler }
-        var feed = state.allNodes.map { SchedulingChange.node($0) }
+        var feed = [SchedulingChange.reset] + state.allNodes.map { SchedulingChange.node($0) }
         dirtyServices = []
         globalServices = []
         unplaced = []

@@ -26,6 +26,7 @@ public protocol SwarmTransaction: SwarmState {
     /// `conflict` when the version is not the service's any more.
     mutating func update(_ service: Service, matching version: Version) throws(ApusError)
     mutating func removeService(_ id: ID) throws(ApusError)
+    mutating func update(_ node: Node) throws(ApusError)
 }
 
 /// Something that happened to an object, as the planners need to know it.

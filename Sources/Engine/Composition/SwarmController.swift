@@ -140,7 +140,7 @@ actor SwarmController {
     /// Leaves the swarm; the last manager takes the swarm with it.
     func leave(force: Bool) async throws(ApusError) {
         try await change { () throws(ApusError) in
-            guard let store = membership?.store else { throw ApusError(.unavailable, "This node is not part of a swarm") }
+            guard membership != nil else { throw ApusError(.unavailable, "This node is not part of a swarm") }
             guard force else {
                 throw ApusError(
                     .unavailable,
@@ -148,16 +148,9 @@ actor SwarmController {
                 )
             }
             await end()
-            forget(store.read())
             await containers.removeTaskContainers()
             try Files.removeTree(directory)
         }
-    }
-
-    /// Takes from the scheduler what it knows: it may serve another swarm of this engine, and must not place that one's tasks on this one's nodes.
-    private func forget(_ snapshot: StoreSnapshot) {
-        guard let scheduler = try? plugins.scheduler() else { return }
-        scheduler.apply(snapshot.tasks.values.map { .taskRemoved($0.id) } + snapshot.nodes.values.map { .nodeRemoved($0.id) })
     }
 
     /// Ends the controllers and closes the store; containers go on.

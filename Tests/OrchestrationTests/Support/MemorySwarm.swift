@@ -95,6 +95,11 @@ struct MemoryTransaction: SwarmTransaction {
         events.append(.serviceRemoved(old))
     }
 
+    mutating func update(_ node: Node) throws(ApusError) {
+        guard state.nodes[node.id] != nil else { throw ApusError(.notFound, "node \(node.id) not found") }
+        put(node)
+    }
+
     // What the API would do.
 
     mutating func put(_ service: Service) {

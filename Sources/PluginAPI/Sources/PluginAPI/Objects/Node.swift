@@ -11,6 +11,8 @@ public struct Node: FieldCoded {
     public var manager: ManagerStatus?
     /// Apus only: what was issued to the node, and what was refused.
     public var certificate: NodeCertificateRecord = NodeCertificateRecord()
+    /// When the user last changed its availability; `.never` since it joined. A drain is patient from here on.
+    public var availabilityChangedAt: Timestamp = .never
 
     public init() {}
 
@@ -24,6 +26,7 @@ public struct Node: FieldCoded {
         try coder.field(7, "Status", &status, .always)
         try coder.field(8, "ManagerStatus", &manager)
         try coder.field(9, "Certificate", &certificate)
+        try coder.field(10, "AvailabilityChangedAt", &availabilityChangedAt, .internalOnly)
     }
 }
 
@@ -126,6 +129,8 @@ public struct NodeStatus: FieldCoded {
     public var state: NodeState = .unknown
     public var message: String = ""
     public var address: String = ""
+    /// Since when the node is in this state, by the leader's clock.
+    public var since: Timestamp = .never
 
     public init() {}
 
@@ -133,6 +138,7 @@ public struct NodeStatus: FieldCoded {
         try coder.field(1, "State", &state, .always)
         try coder.field(2, "Message", &message)
         try coder.field(3, "Addr", &address)
+        try coder.field(10, "Since", &since, .internalOnly)
     }
 }
 
@@ -149,6 +155,8 @@ public struct ManagerStatus: FieldCoded {
     public var leader: Bool = false
     public var reachability: Reachability = .unknown
     public var address: String = ""
+    /// The member's number in Raft.
+    public var raftID: UInt64 = 0
 
     public init() {}
 
@@ -156,6 +164,7 @@ public struct ManagerStatus: FieldCoded {
         try coder.field(1, "Leader", &leader)
         try coder.field(2, "Reachability", &reachability, .always)
         try coder.field(3, "Addr", &address)
+        try coder.field(10, "RaftID", &raftID, .internalOnly)
     }
 }
 

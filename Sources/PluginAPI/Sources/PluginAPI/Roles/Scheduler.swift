@@ -1,7 +1,7 @@
 /// Decides which node runs a task.
 ///
 /// The host feeds every committed change in order, then asks for batches, always from one thread at a time. A scheduler keeps
-/// no other state: the host makes it anew, and feeds it the whole state, whenever it is enabled. `SchedulingView` keeps the
+/// no other state: the host feeds it `reset` and then the whole state whenever it is enabled, or the host looks at everything anew. `SchedulingView` keeps the
 /// books and the filters, so that a scheduler is left with its own idea: which of the nodes that fit is best.
 public protocol Scheduler: Plugin {
     /// Changes since the last call, in commit order.
@@ -13,6 +13,8 @@ public protocol Scheduler: Plugin {
 
 /// One change of what a scheduler needs to know.
 public enum SchedulingChange: Sendable, Hashable {
+    /// Forget everything: another swarm, or the same one looked at anew. All that there is follows.
+    case reset
     case node(Node)
     case nodeRemoved(ID)
     /// New, changed, or placed.

@@ -35,6 +35,7 @@ public struct SchedulingView: Sendable {
 
     public mutating func apply(_ change: SchedulingChange) {
         switch change {
+        case .reset: self = SchedulingView()
         case .node(let node): update(node)
         case .nodeRemoved(let id): removeNode(id)
         case .task(let task): record(TaskRecord(task), of: task.id)

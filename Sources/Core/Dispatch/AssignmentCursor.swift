@@ -1,0 +1,116 @@
+import Coding
+import Orchestration
+import PluginAPI
+import Wire
+
+/// What one node has been told, and the messages that bring it up to date.
+///
+/// It compares with the state as it is, so that it does not matter how changes were gathered or which of them were missed. Of every task that was sent it
+/// keeps the id and a digest.
+struct AssignmentCursor {
+    /// Bytes of a message, about; the transport takes four times as much.
+    static var sizeLimit: Int { 1 << 20 }
+
+    let node: ID
+    private var sent: [ID: Int] = [:]
+    private var version: UInt64 = 0
+
+    init(node: ID) { self.node = node }
+
+    /// The whole set.
+    mutating func full(_ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
+        sent = [:]
+        var batch = Batch(isFull: true)
+        for task in Assignments.tasks(of: node, in: state) {
+            sent[task.id] = Self.digest(task)
+            batch.add(task)
+        }
+        for (service, ports) in ports.sorted(by: { $0.key < $1.key }) { batch.add(service, ports) }
+        return finish(batch)
+    }
+
+    /// What the news come to; nothing when the node knows it already.
+    mutating func changes(_ news: AssignmentMailbox.News, _ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
+        guard !news.isEverything else { return full(state, ports: ports) }
+        var batch = Batch(isFull: false)
+        let tasks = news.tasks.map { ($0, state.task($0)) }.sorted { ($0.1?.createdAt ?? .never, $0.0) < ($1.1?.createdAt ?? .never, $1.0) }
+        for (id, task) in tasks {
+            guard let task, task.nodeID == node, task.status.state >= .assigned else {
+                if sent.removeValue(forKey: id) != nil { batch.remove(id) }
+                continue
+            }
+            let digest = Self.digest(task)
+            guard sent[id] != digest else { continue }
+            sent[id] = digest
+            batch.add(task)
+        }
+        for service in news.services.sorted() { batch.add(service, ports[service] ?? []) }
+        return batch.isEmpty ? [] : finish(batch)
+    }
+
+    private mutating func finish(_ batch: Batch) -> [AssignmentsMessage] {
+        let base = version
+        version += 1
+        var messages = batch.messages
+        for index in messages.indices {
+            messages[index].isFull = batch.isFull
+            messages[index].appliesTo = batch.isFull ? 0 : base
+            messages[index].resultsIn = version
+            messages[index].part = UInt64(index)
+            messages[index].hasMore = index + 1 < messages.count
+        }
+        return messages
+    }
+
+    /// Of what a node acts on; two that differ are equal once in 2^64.
+    private static func digest(_ task: Task) -> Int { Assignments.Order(task).hashValue }
+}
+
+/// Fills messages up to their size.
+private struct Batch {
+    let isFull: Bool
+    private(set) var messages = [AssignmentsMessage()]
+    private var size = 0
+    /// Tasks of one version of a service are about equally large: only the first is measured.
+    private var sizes: [Key: Int] = [:]
+
+    private struct Key: Hashable {
+        var service: ID
+        var version: Version
+        var networks: Int
+    }
+
+    init(isFull: Bool) { self.isFull = isFull }
+
+    var isEmpty: Bool { size == 0 }
+
+    mutating func add(_ task: Task) {
+        let key = Key(service: task.serviceID, version: task.specVersion, networks: task.networks.count)
+        let length = sizes[key] ?? ProtobufFields.encode(task).count
+        sizes[key] = length
+        make(room: length)
+        messages[messages.count - 1].tasks.append(task)
+    }
+
+    mutating func remove(_ id: ID) {
+        make(room: id.text.utf8.count)
+        messages[messages.count - 1].removedTasks.append(id.text)
+    }
+
+    mutating func add(_ service: ID, _ ports: [PortConfig]) {
+        make(room: 40 + ports.count * 60)
+        var entry = ServicePorts()
+        entry.serviceID = service
+        entry.ports = ports
+        messages[messages.count - 1].servicePorts.append(entry)
+    }
+
+    private mutating func make(room: Int) {
+        let room = room + 8
+        if size > 0, size + room > AssignmentCursor.sizeLimit {
+            messages.append(AssignmentsMessage())
+            size = 0
+        }
+        size += room
+    }
+}
