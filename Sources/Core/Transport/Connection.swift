@@ -1,0 +1,475 @@
+import CNGHTTP2
+import GRPCCore
+import Logging
+import NIOCore
+import PluginAPI
+import Synchronization
+import Wire
+
+/// One connection, of either side: joins the socket, TLS and HTTP/2, and moves the bytes of its calls.
+///
+/// All fields without a lock belong to the channel's event loop. Tasks reach it through a mailbox that wakes the loop once for any
+/// number of orders.
+class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchecked Sendable {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    /// What tasks ask of the loop.
+    enum Order {
+        case wrote(CallStream)
+        case credit(CallStream, Int)
+        case cancel(CallStream)
+    }
+
+    private struct Mailbox: ~Copyable {
+        var orders: [Order] = []
+        var isScheduled = false
+        /// Set when the connection is gone.
+        var end: RPCError?
+    }
+
+    enum Phase { case handshaking, open, closed }
+
+    let configuration: TransportConfiguration
+    let logger: Logger
+    let eventLoop: any EventLoop
+    let security: ConnectionSecurity
+    private let mailbox = Mutex(Mailbox())
+
+    private(set) var phase = Phase.handshaking
+    private(set) var context: ChannelHandlerContext?
+    private(set) var session: HTTP2Session?
+    private var tls: TLSSession?
+    private var verifiedWith: TLSContext?
+    private var registration: UInt64?
+    var streams: [Int32: CallStream] = [:]
+    private(set) var lastHeard = NIODeadline.now()
+    private var pingSent: NIODeadline?
+    private var timer: Scheduled<Void>?
+    private var expiry: Scheduled<Void>?
+    private var isFlushing = false
+    private var isShuttingDown = false
+    private(set) var remoteAddress = ""
+
+    init(configuration: TransportConfiguration, security: ConnectionSecurity, eventLoop: any EventLoop, logger: Logger) {
+        self.configuration = configuration
+        self.security = security
+        self.eventLoop = eventLoop
+        self.logger = logger
+    }
+
+    var isServer: Bool { false }
+    var peer: PeerCertificate? { tls?.peer }
+
+    // MARK: for the two sides to fill in
+
+    func sessionSettings() -> HTTP2Session.Settings {
+        HTTP2Session.Settings(
+            maximumStreams: configuration.maximumStreams, streamWindow: configuration.streamWindow, connectionWindow: configuration.connectionWindow,
+            maximumMetadataBytes: configuration.maximumMetadataBytes, abuse: configuration.abuse)
+    }
+    func makeStream() -> CallStream? { nil }
+    func headersComplete(_ stream: CallStream, isFirst: Bool, endsStream: Bool) {}
+    func begin(_ stream: CallStream, _ metadata: Metadata) {}
+    func opened() {}
+    func ended(_ reason: String) {}
+    func streamClosed(_ stream: CallStream, code: UInt32) {}
+    func tick() {}
+    func settingsReceived() {}
+    func goAwayReceived(code: UInt32, reason: String) {}
+    func inputEnded(_ stream: CallStream) {}
+
+    // MARK: life
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        if context.channel.isActive { start() }
+    }
+
+    func channelActive(context: ChannelHandlerContext) { start() }
+
+    private func start() {
+        guard timer == nil, phase == .handshaking, let context else { return }
+        remoteAddress = Addresses.text(context.channel.remoteAddress)
+        lastHeard = .now()
+        schedule(after: configuration.handshakeLimit)
+        guard let credentials = security.credentials else {
+            open()
+            return
+        }
+        let tlsContext = credentials.context
+        verifiedWith = tlsContext
+        guard
+            let tls = TLSSession(
+                context: tlsContext, role: isServer ? .server : .client, verification: security.verification, policy: security.refusal(of:))
+        else {
+            close("memory is short")
+            return
+        }
+        self.tls = tls
+        registration = credentials.add(self)
+        if !isServer { handshake(UnsafeRawBufferPointer(start: nil, count: 0)) }
+    }
+
+    private func open() {
+        guard let made = HTTP2Session(role: isServer ? .server : .client, settings: sessionSettings(), events: self) else {
+            close("memory is short")
+            return
+        }
+        session = made
+        phase = .open
+        schedule(after: configuration.keepaliveIdle)
+        if let peer { armExpiry(peer) }
+        // The credentials may have changed since the handshake began.
+        if let credentials = security.credentials, credentials.context !== verifiedWith { check() }
+        guard phase == .open else { return }
+        opened()
+        flush()
+    }
+
+    private func armExpiry(_ peer: PeerCertificate) {
+        guard !peer.isExpired else { return }
+        let left = max(peer.notAfter - PeerCertificate.now(), .zero)
+        // The clock may be set meanwhile: look again every hour.
+        expiry = eventLoop.scheduleTask(in: TimeAmount(min(left + .milliseconds(10), .seconds(3600)))) { [weak self] in
+            guard let self, phase == .open else { return }
+            if peer.notAfter <= PeerCertificate.now() {
+                logger.info("a connection ends with its peer's certificate", metadata: ["peer": "\(remoteAddress)", "node": "\(peer.identity.nodeID)"])
+                close("the peer's certificate has expired")
+            } else {
+                armExpiry(peer)
+            }
+        }
+    }
+
+    /// Ends the connection; calls get `unavailable` with the reason.
+    func close(_ reason: String) {
+        guard phase != .closed else { return }
+        let wasOpen = phase == .open
+        phase = .closed
+        timer?.cancel()
+        expiry?.cancel()
+        if let registration { security.credentials?.remove(registration) }
+        let error = RPCError(code: .unavailable, message: reason)
+        let orders = mailbox.withLock { mailbox -> [Order] in
+            mailbox.end = error
+            defer { mailbox.orders = [] }
+            return mailbox.orders
+        }
+        for order in orders { refuse(order, error) }
+        for stream in streams.values {
+            stream.close(error)
+            streamClosed(stream, code: NGHTTP2_INTERNAL_ERROR.rawValue)
+        }
+        streams = [:]
+        ended(reason)
+        if let context {
+            if let tls {
+                // Also what libssl has to say about a handshake that failed: its alert names the reason to the peer.
+                if wasOpen { tls.sayGoodbye() }
+                if let output = tls.takeOutput() { context.writeAndFlush(wrapOutboundOut(output), promise: nil) }
+            }
+            context.close(promise: nil)
+        }
+        session = nil
+        tls = nil
+    }
+
+    func channelInactive(context: ChannelHandlerContext) { close("the connection was closed by the peer") }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { close("the connection failed: \(error)") }
+
+    func handlerRemoved(context: ChannelHandlerContext) {
+        close("the connection is gone")
+        self.context = nil
+    }
+
+    // MARK: bytes in
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard phase != .closed else { return }
+        lastHeard = .now()
+        unwrapInboundIn(data).withUnsafeReadableBytes { bytes in
+            if phase == .handshaking { handshake(bytes) } else if tls != nil { decrypt(bytes) } else { receive(bytes) }
+        }
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) { flush() }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) { flush() }
+
+    private func handshake(_ bytes: UnsafeRawBufferPointer) {
+        guard let tls else { return }
+        tls.feed(bytes) {
+            switch tls.handshake() {
+            case .done:
+                open()
+                readDecrypted(tls)
+            case .needsInput:
+                if let output = tls.takeOutput(), let context { context.writeAndFlush(wrapOutboundOut(output), promise: nil) }
+            case .ended: close("the peer ended the TLS handshake")
+            case .failed(let reason):
+                handshakeFailed(reason, isRefusal: tls.refusal != nil)
+                close(reason)
+            }
+        }
+    }
+
+    func handshakeFailed(_ reason: String, isRefusal: Bool) {}
+
+    private func decrypt(_ bytes: UnsafeRawBufferPointer) {
+        guard let tls else { return }
+        tls.feed(bytes) { readDecrypted(tls) }
+    }
+
+    private func readDecrypted(_ tls: TLSSession) {
+        withUnsafeTemporaryAllocation(byteCount: 16 << 10, alignment: 16) { buffer in
+            while phase == .open {
+                var count = 0
+                switch tls.read(into: buffer, count: &count) {
+                case .done: receive(UnsafeRawBufferPointer(rebasing: buffer.prefix(count)))
+                case .needsInput: return
+                case .ended: return close("the peer ended the connection")
+                case .failed(let reason):
+                    handshakeFailed(reason, isRefusal: false)
+                    return close("TLS: \(reason)")
+                }
+            }
+        }
+    }
+
+    private func receive(_ bytes: UnsafeRawBufferPointer) {
+        guard let session else { return }
+        do throws(HTTP2Failure) {
+            try session.receive(bytes, now: NIODeadline.now().uptimeNanoseconds)
+        } catch {
+            violated(error)
+            flush()
+            close("HTTP/2: \(error.reason)")
+        }
+    }
+
+    func violated(_ failure: HTTP2Failure) {}
+
+    // MARK: bytes out
+
+    /// Sends what there is, while the socket takes it: what it does not take stays with the calls, and their writers wait.
+    func flush() {
+        guard phase == .open, !isFlushing, let session, let context else { return }
+        isFlushing = true
+        var isSound = true
+        while isSound, phase == .open, context.channel.isWritable, session.wantsWrite {
+            var plain = context.channel.allocator.buffer(capacity: 2048)
+            isSound = session.drain { piece in
+                plain.writeBytes(piece)
+                return plain.readableBytes < 32 << 10
+            }
+            guard plain.readableBytes > 0 else { break }
+            guard let tls else {
+                context.writeAndFlush(wrapOutboundOut(plain), promise: nil)
+                continue
+            }
+            if case .failed(let reason) = plain.withUnsafeReadableBytes({ tls.write($0) }) {
+                isFlushing = false
+                return close("TLS: \(reason)")
+            }
+            if let output = tls.takeOutput() { context.writeAndFlush(wrapOutboundOut(output), promise: nil) }
+        }
+        isFlushing = false
+        if !isSound {
+            close("HTTP/2 failed: \(session.complaint)")
+        } else if !session.wantsWrite, !session.wantsRead {
+            close(session.complaint.isEmpty ? "the connection ended in order" : "HTTP/2: \(session.complaint)")
+        } else if isShuttingDown, streams.isEmpty, !session.wantsWrite {
+            close("the connection ended in order")
+        }
+    }
+
+    // MARK: orders of tasks
+
+    /// From any thread.
+    func post(_ order: Order) {
+        let (wake, end) = mailbox.withLock { mailbox -> (Bool, RPCError?) in
+            if let end = mailbox.end { return (false, end) }
+            mailbox.orders.append(order)
+            defer { mailbox.isScheduled = true }
+            return (!mailbox.isScheduled, nil)
+        }
+        if let end { refuse(order, end) }
+        if wake { eventLoop.execute { self.carryOut() } }
+    }
+
+    private func refuse(_ order: Order, _ error: RPCError) {
+        if case .wrote(let stream) = order { stream.close(error) }
+    }
+
+    private func carryOut() {
+        let orders = mailbox.withLock { mailbox -> [Order] in
+            mailbox.isScheduled = false
+            defer { mailbox.orders = [] }
+            return mailbox.orders
+        }
+        guard phase == .open, let session else {
+            for order in orders { refuse(order, RPCError(code: .unavailable, message: "the connection is not open")) }
+            return
+        }
+        for order in orders {
+            switch order {
+            case .wrote(let stream): carryOut(stream, session)
+            case .credit(let stream, let count): if streams[stream.number] === stream { session.consume(stream: stream.number, count) }
+            case .cancel(let stream):
+                if stream.number == 0 {
+                    stream.close(CallStream.cancelled)
+                } else if streams[stream.number] === stream {
+                    stream.isDiscarding = true
+                    session.reset(stream: stream.number, NGHTTP2_CANCEL)
+                }
+            }
+        }
+        flush()
+    }
+
+    private func carryOut(_ stream: CallStream, _ session: HTTP2Session) {
+        switch stream.errand() {
+        case .begin(let metadata): begin(stream, metadata)
+        case .statusOnly(let status, let metadata):
+            if streams[stream.number] === stream { _ = session.respondAndEnd(stream: stream.number, OutgoingHeaders.statusOnly(status, metadata)) }
+        case .resume: if streams[stream.number] === stream { session.resume(stream: stream.number) }
+        case .nothing: break
+        }
+    }
+
+    // MARK: HTTP/2 events
+
+    func headersBegan(stream number: Int32, isFirst: Bool) -> Bool {
+        if let stream = streams[number] {
+            stream.headers = IncomingHeaders()
+            return true
+        }
+        guard isFirst, let stream = makeStream() else { return false }
+        stream.number = number
+        streams[number] = stream
+        return true
+    }
+
+    func header(stream number: Int32, name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>) -> Bool {
+        guard let stream = streams[number] else { return false }
+        stream.headers.size += name.count + value.count + 32
+        // Past the bound nothing is kept; far past it, the stream is not worth an answer.
+        guard stream.headers.size <= configuration.maximumMetadataBytes else { return stream.headers.size <= configuration.maximumMetadataBytes * 4 }
+        stream.headers.add(name, value)
+        return true
+    }
+
+    func headersEnded(stream number: Int32, endsStream: Bool) {
+        guard let stream = streams[number], !stream.isDiscarding else { return }
+        let isFirst = !stream.hasHeard
+        stream.hasHeard = true
+        headersComplete(stream, isFirst: isFirst, endsStream: endsStream)
+        stream.headers = IncomingHeaders()
+    }
+
+    func data(stream number: Int32, _ bytes: UnsafeRawBufferPointer) {
+        guard let session else { return }
+        session.consumeConnection(bytes.count)
+        guard let stream = streams[number], !stream.isDiscarding else {
+            session.consume(stream: number, bytes.count)
+            return
+        }
+        do throws(RPCError) {
+            try stream.decoder.decode(bytes) { stream.deliver(.message($0)) }
+        } catch {
+            stream.isDiscarding = true
+            stream.endInbound(error)
+            decodingFailed(stream)
+        }
+        let credit = stream.received(bytes.count)
+        if credit > 0 { session.consume(stream: number, credit) }
+    }
+
+    func decodingFailed(_ stream: CallStream) {}
+
+    func remoteEnded(stream number: Int32) {
+        guard let stream = streams[number], !stream.isDiscarding else { return }
+        inputEnded(stream)
+    }
+
+    func closed(stream number: Int32, code: UInt32) {
+        guard let stream = streams.removeValue(forKey: number) else { return }
+        streamClosed(stream, code: code)
+        stream.close(code == NGHTTP2_NO_ERROR.rawValue ? RPCError(code: .unavailable, message: "the call has ended") : StatusMapping.error(resetCode: code))
+    }
+
+    func produce(stream number: Int32, into buffer: UnsafeMutableRawBufferPointer) -> HTTP2Production {
+        streams[number]?.produce(into: buffer) ?? .last(0)
+    }
+
+    // MARK: time
+
+    private func schedule(after delay: Duration) {
+        timer?.cancel()
+        timer = eventLoop.scheduleTask(in: TimeAmount(delay)) { [weak self] in self?.timePassed() }
+    }
+
+    private func timePassed() {
+        switch phase {
+        case .closed: return
+        case .handshaking:
+            handshakeFailed("no handshake within \(configuration.handshakeLimit)", isRefusal: false)
+            close("no handshake within \(configuration.handshakeLimit)")
+        case .open:
+            tick()
+            guard phase == .open else { return }
+            let now = NIODeadline.now()
+            if let pingSent, lastHeard < pingSent {
+                close("the peer has not answered for \(configuration.keepaliveAnswer)")
+                return
+            }
+            pingSent = nil
+            let idle = now - lastHeard
+            let limit = TimeAmount(configuration.keepaliveIdle)
+            if idle >= limit {
+                pingSent = now
+                session?.ping()
+                schedule(after: configuration.keepaliveAnswer)
+                flush()
+            } else {
+                schedule(after: .nanoseconds((limit - idle).nanoseconds))
+            }
+        }
+    }
+
+    // MARK: from outside, any thread
+
+    func recheck() { eventLoop.execute { self.check() } }
+
+    private func check() {
+        guard phase == .open, let tls, let credentials = security.credentials, let reason = tls.reverify(with: credentials.context) else { return }
+        logger.notice(
+            "a live connection is refused now",
+            metadata: ["peer": "\(remoteAddress)", "node": "\(tls.peer?.identity.nodeID ?? "")", "reason": "\(reason)"])
+        close("the peer is refused: \(reason)")
+    }
+
+    /// Lets open calls end, takes no new ones, then closes.
+    func shutDown() {
+        eventLoop.execute {
+            guard self.phase == .open, !self.isShuttingDown else {
+                if self.phase == .handshaking { self.close("this end is stopping") }
+                return
+            }
+            self.isShuttingDown = true
+            if self.isServer { self.session?.announceShutdown() }
+            self.flush()
+            guard self.phase == .open, self.isServer else { return }
+            // Calls that crossed the announcement still come in; a moment later no more are taken.
+            self.eventLoop.scheduleTask(in: .milliseconds(100)) { [weak self] in
+                guard let self, phase == .open else { return }
+                session?.refuseFurtherStreams()
+                flush()
+            }
+        }
+    }
+
+    func closeNow(_ reason: String) { eventLoop.execute { self.close(reason) } }
+}
