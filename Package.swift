@@ -85,6 +85,12 @@ let package = Package(
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
         module("Wire", in: "Sources/Core", ["Coding", grpc], exclude: ["CertificateAuthority.proto", "Identity.proto"]),
+        module(
+            "Transport", in: "Sources/Core",
+            [
+                "Wire", "OpenSSL", "COpenSSL", "CNGHTTP2", "Coding", grpc, logging,
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]),
         module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
@@ -93,8 +99,14 @@ let package = Package(
         module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", grpc, logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
         module(
+            "Swarm", in: "Sources/Core",
+            [
+                "Raft", "Store", "Wire", "Transport", "Security", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", grpc, logging,
+            ]),
+        module(
             "Engine", in: "Sources",
             [
+                "Swarm", "Wire",
                 "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
                 "CLinux", logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),

@@ -75,6 +75,9 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
     /// Nodes that have a session.
     public var sessionCount: Int { contents.withLock { $0.table?.sessionCount ?? 0 } }
 
+    /// Whether a node is connected with this leader now.
+    public func hasSession(_ node: ID) -> Bool { contents.withLock { $0.handles[node] != nil } }
+
     func wakeWriter() { _ = contents.withLock { $0.writer?.yield() } }
 
     static var notLeading: ApusError { ApusError(.unavailable, "this manager is not the leader: turn to the leader") }

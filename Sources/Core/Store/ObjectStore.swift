@@ -20,16 +20,18 @@ public final class ObjectStore: Sendable {
         self.now = now
     }
 
-    /// Opens the folder, or begins a new group of one in an empty one. Returns when everything that was ever acknowledged can be read.
+    /// Opens the folder, or begins a new group of one in an empty one. Returns, for a group of one, when everything that was ever acknowledged
+    /// can be read; a member of a larger group has what its snapshot holds, and hears the rest from the leader.
     /// - Throws: `corrupt` for damaged files; the message names the file and the way out.
     public static func open(_ configuration: StoreConfiguration) async throws(ApusError) -> ObjectStore {
         let state = ReplicatedState(configuration)
         let member = try memberID(configuration.directory)
-        var raft = RaftConfiguration(id: member, directory: configuration.directory, bootstrap: Membership(voters: [member]))
+        var raft = RaftConfiguration(
+            id: member, directory: configuration.directory, bootstrap: configuration.isJoining ? nil : Membership(voters: [member]))
         raft.snapshotInterval = configuration.snapshotInterval
         raft.segmentSize = configuration.segmentSize
         raft.files = configuration.files
-        let node = try await RaftNode.open(raft, stateMachine: state, logger: configuration.logger)
+        let node = try await RaftNode.open(raft, stateMachine: state, transport: configuration.transport, logger: configuration.logger)
         return ObjectStore(state: state, node: node, now: configuration.now)
     }
 
@@ -140,6 +142,24 @@ public final class ObjectStore: Sendable {
     public var leaderID: MemberID? { state.published.withLock { $0.role.leader } }
     /// This manager's own number.
     public var memberID: MemberID { node.memberID }
+    /// The member of the group below: for the messages of others, and for changes of the membership.
+    public var raft: RaftNode { node }
+
+    /// The term while this member leads and knows everything that was committed, `nil` while it does not: now, and whenever it changes.
+    /// The stream ends when the store is closed.
+    public func leadership() -> AsyncStream<UInt64?> {
+        let (stream, continuation) = AsyncStream.makeStream(of: UInt64?.self, bufferingPolicy: .bufferingNewest(1))
+        let id = state.published.withLock { state -> UInt64? in
+            continuation.yield(state.leading)
+            return state.isClosed ? nil : state.addFollower(continuation)
+        }
+        guard let id else {
+            continuation.finish()
+            return stream
+        }
+        continuation.onTermination = { [weak state] _ in state?.published.withLock { $0.leadershipFollowers[id] = nil } }
+        return stream
+    }
 
     /// Returns when the store has failed for good, such as after a failed fsync: the engine must end. After `close` it returns `unavailable`.
     public func failure() async -> ApusError { await node.failure() }
@@ -147,10 +167,12 @@ public final class ObjectStore: Sendable {
     /// Makes everything durable, ends the watches and closes the files.
     public func close() async {
         await node.close()
-        let following = state.published.withLock { state in
+        let (following, leadership) = state.published.withLock { state in
             state.isClosed = true
-            return state.watchers.removeAll()
+            defer { state.leadershipFollowers = [:] }
+            return (state.watchers.removeAll(), Array(state.leadershipFollowers.values))
         }
         for continuation in following { continuation.finish() }
+        for continuation in leadership { continuation.finish() }
     }
 }

@@ -28,7 +28,25 @@ final class ReplicatedState: RaftStateMachine {
         var snapshot = StoreSnapshot()
         var watchers: Watchers
         var role = RaftOutput.RoleChange(role: .follower, term: 0, leader: nil)
+        /// The term in which this member leads and has everything that was committed.
+        var leading: UInt64?
+        var leadershipFollowers: [UInt64: AsyncStream<UInt64?>.Continuation] = [:]
+        private var nextFollower: UInt64 = 1
         var isClosed = false
+
+        init(watchers: Watchers) { self.watchers = watchers }
+
+        mutating func addFollower(_ continuation: AsyncStream<UInt64?>.Continuation) -> UInt64 {
+            defer { nextFollower += 1 }
+            leadershipFollowers[nextFollower] = continuation
+            return nextFollower
+        }
+
+        mutating func lead(_ term: UInt64?) {
+            guard leading != term else { return }
+            leading = term
+            for continuation in leadershipFollowers.values { continuation.yield(term) }
+        }
     }
 
     let proposing = Mutex(Proposing())
@@ -77,6 +95,12 @@ final class ReplicatedState: RaftStateMachine {
             aftermath.outcomes.append((mine.outcome, error))
             return aftermath
         }
+        // A leader's first entry: with it, everything of earlier terms is here.
+        if entry.kind == .empty {
+            published.withLock { state in
+                if state.role.role == .leader, state.role.term == entry.term { state.lead(entry.term) }
+            }
+        }
         for (outcome, error) in aftermath.outcomes { outcome.fulfil(error) }
         for continuation in aftermath.slow { continuation.finish() }
     }
@@ -114,7 +138,20 @@ final class ReplicatedState: RaftStateMachine {
         for continuation in following { continuation.finish() }
     }
 
-    func roleChanged(_ change: RaftOutput.RoleChange) { published.withLock { $0.role = change } }
+    func roleChanged(_ change: RaftOutput.RoleChange) {
+        published.withLock { state in
+            state.role = change
+            if change.role != .leader || state.leading != change.term { state.lead(nil) }
+        }
+        guard change.role != .leader else { return }
+        // What waits for a majority that is gone would wait for ever.
+        let waiting = proposing.withLock { state in
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        let error = ApusError(.unavailable, "the leader changed before this was decided, and it may have happened or not: read again, and repeat it if need be")
+        for proposal in waiting { proposal.outcome.fulfil(error) }
+    }
 
     func failed(_ error: ApusError) {
         let waiting = proposing.withLock { state in

@@ -7,6 +7,10 @@ public struct StoreConfiguration: Sendable {
     /// Raft's folder, `<data root>/swarm`; an empty one begins a new group with one member.
     public var directory: String
     public var logger: Logger
+    /// The way to the other members; none for a group that stays alone.
+    public var transport: (any RaftTransport)?
+    /// In an empty folder: waits for a leader to take this member in, instead of beginning a new group.
+    public var isJoining = false
     /// Log entries between snapshots.
     public var snapshotInterval: UInt64 = 10_000
     /// Commits that a watcher may be behind; then its stream ends.

@@ -2,21 +2,22 @@ import Agent
 import Coding
 import PluginAPI
 import Store
+import Swarm
 
 /// `/services/{id}/logs` and `/tasks/{id}/logs`: the output of all tasks of this node, each line marked with its task.
 struct ServiceLogRoutes: Sendable {
-    let swarm: SwarmController
+    let swarm: SwarmNode
     let containers: ContainerEngine
     let runtime: any Runtime
 
     func add(to router: inout Router) {
         router.add("GET", "/services/{id}/logs") { request throws(ApusError) in
-            let snapshot = try swarm.manager().store.read()
+            let snapshot = try await swarm.snapshot(for: request)
             let service = try ObjectReferences.service(request.parameter("id"), in: snapshot)
             return try logs(request, of: service.id, tasks: snapshot.tasks(ofService: service.id))
         }
         router.add("GET", "/tasks/{id}/logs") { request throws(ApusError) in
-            let task = try ObjectReferences.task(request.parameter("id"), in: swarm.manager().store.read())
+            let task = try ObjectReferences.task(request.parameter("id"), in: try await swarm.snapshot(for: request))
             return try logs(request, of: nil, tasks: [task])
         }
     }
@@ -30,8 +31,8 @@ struct ServiceLogRoutes: Sendable {
                 var seen: Set<ID> = []
                 for task in tasks where seen.insert(task.id).inserted { group.addTask { try await reader.copy(task, to: writer) } }
                 // A service's later tasks join while it is followed; a single task ends by itself.
-                if wanted.follow, let service, let membership = swarm.membership {
-                    let (snapshot, commits) = membership.store.watch()
+                if wanted.follow, let service, let manager = swarm.managerPart {
+                    let (snapshot, commits) = manager.store.watch()
                     for task in snapshot.tasks(ofService: service) where seen.insert(task.id).inserted {
                         group.addTask { try await reader.copy(task, to: writer) }
                     }
@@ -40,7 +41,7 @@ struct ServiceLogRoutes: Sendable {
                             guard case .created(.task(let task)) = change, task.serviceID == service, seen.insert(task.id).inserted else { continue }
                             group.addTask { try await reader.copy(task, to: writer) }
                         }
-                        if membership.store.read().services[service] == nil { break }
+                        if manager.store.read().services[service] == nil { break }
                     }
                 }
                 try await group.waitForAll()
@@ -51,7 +52,7 @@ struct ServiceLogRoutes: Sendable {
 
 /// Reads the log of a task's container, once it has one.
 private struct ServiceLogReader: Sendable {
-    let swarm: SwarmController
+    let swarm: SwarmNode
     let containers: ContainerEngine
     let runtime: any Runtime
     let wanted: LogRequest
@@ -83,7 +84,7 @@ private struct ServiceLogReader: Sendable {
     /// Waits for it while following.
     private func container(of task: Task) async -> ID? {
         if let id = task.status.container?.containerID, !id.isEmpty { return known(id) }
-        guard wanted.follow, let store = swarm.membership?.store else { return nil }
+        guard wanted.follow, let store = swarm.managerPart?.store else { return nil }
         let (snapshot, commits) = store.watch()
         if let id = snapshot.tasks[task.id]?.status.container?.containerID, !id.isEmpty { return known(id) }
         for await commit in commits {

@@ -3,25 +3,32 @@ import Coding
 import Orchestration
 import PluginAPI
 import Store
+import Swarm
 
 /// `/services`: create, read, update, remove.
 struct ServiceRoutes: Sendable {
-    let swarm: SwarmController
+    let swarm: SwarmNode
 
     func add(to router: inout Router) {
-        router.add("GET", "/services") { request throws(ApusError) in try list(request) }
-        router.add("POST", "/services/create") { request throws(ApusError) in try await create(request) }
+        router.add("GET", "/services") { request throws(ApusError) in try await list(request) }
+        router.add("POST", "/services/create") { request throws(ApusError) in
+            try await swarm.onLeader(request) { manager throws(ApusError) in try await create(request, manager) }
+        }
         router.add("GET", "/services/{id}") { request throws(ApusError) in
-            let snapshot = try swarm.manager().store.read()
+            let snapshot = try await swarm.snapshot(for: request)
             return .object(try ObjectReferences.service(request.parameter("id"), in: snapshot))
         }
-        router.add("POST", "/services/{id}/update") { request throws(ApusError) in try await update(request) }
-        router.add("DELETE", "/services/{id}") { request throws(ApusError) in try await remove(request) }
+        router.add("POST", "/services/{id}/update") { request throws(ApusError) in
+            try await swarm.onLeader(request) { manager throws(ApusError) in try await update(request, manager) }
+        }
+        router.add("DELETE", "/services/{id}") { request throws(ApusError) in
+            try await swarm.onLeader(request) { manager throws(ApusError) in try await remove(request, manager) }
+        }
     }
 
-    private func list(_ request: APIRequest) throws(ApusError) -> APIResponse {
+    private func list(_ request: APIRequest) async throws(ApusError) -> APIResponse {
         let filters = try Filters(request.text("filters"), known: ["id", "label", "mode", "name"])
-        let snapshot = try swarm.manager().store.read()
+        let snapshot = try await swarm.snapshot(for: request)
         let withStatus = request.flag("status")
         let services = snapshot.services.values
             .filter { service in
@@ -48,8 +55,7 @@ struct ServiceRoutes: Sendable {
         return ["RunningTasks": .integer(Int64(running)), "DesiredTasks": .integer(Int64(desired)), "CompletedTasks": .integer(Int64(completed))]
     }
 
-    private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
-        let manager = try swarm.manager()
+    private func create(_ request: APIRequest, _ manager: ManagerPart) async throws(ApusError) -> APIResponse {
         var wanted = try request.decode(ServiceSpec.self).normalized()
         wanted.task.container?.registryCredentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
         let id = try await manager.store.update { [wanted] transaction throws(ApusError) in
@@ -66,8 +72,7 @@ struct ServiceRoutes: Sendable {
         return .json(["ID": .string(id.text), "Warnings": .null], status: 201)
     }
 
-    private func update(_ request: APIRequest) async throws(ApusError) -> APIResponse {
-        let manager = try swarm.manager()
+    private func update(_ request: APIRequest, _ manager: ManagerPart) async throws(ApusError) -> APIResponse {
         let version = try request.storeVersion()
         let reference = request.parameter("id")
         let rollback = request.text("rollback") ?? ""
@@ -86,16 +91,16 @@ struct ServiceRoutes: Sendable {
             // Never shown, so a client cannot send back what it has read.
             let known = source == "previous-spec" ? service.previousSpec : service.spec
             wanted.task.container?.registryCredentials = credentials ?? known?.task.container?.registryCredentials
-            let changed = rollback.isEmpty ? ServiceDraft.update(service, to: wanted) : try ServiceDraft.rollback(service, now: manager.now())
+            let changed = rollback.isEmpty ? ServiceDraft.update(service, to: wanted) : try ServiceDraft.rollback(service, now: .now)
             try ServiceValidation.check(changed.spec, in: transaction.snapshot, replacing: service)
             try transaction.update(.service(changed), matching: version)
         }
         return .json(["Warnings": .null])
     }
 
-    private func remove(_ request: APIRequest) async throws(ApusError) -> APIResponse {
+    private func remove(_ request: APIRequest, _ manager: ManagerPart) async throws(ApusError) -> APIResponse {
         let reference = request.parameter("id")
-        try await swarm.manager().store.update { transaction throws(ApusError) in
+        try await manager.store.update { transaction throws(ApusError) in
             let service = try ObjectReferences.service(reference, in: transaction.snapshot)
             try transaction.remove(.service, service.id)
         }

@@ -5,12 +5,13 @@ import Glibc
 import PluginAPI
 import PluginHost
 import Store
+import Swarm
 
 /// `/_ping`, `/version`, `/info`, `/system/df`, `/auth`.
 struct SystemRoutes: Sendable {
     let configuration: EngineConfiguration
     let engineID: String
-    let swarm: SwarmController
+    let swarm: SwarmNode
     let plugins: PluginController
     let containers: ContainerEngine
     let runtime: any Runtime
@@ -20,7 +21,7 @@ struct SystemRoutes: Sendable {
             var response = APIResponse.text("OK")
             response.headers = [
                 ("Cache-Control", "no-cache, no-store, must-revalidate"), ("Pragma", "no-cache"), ("Builder-Version", "1"),
-                ("Swarm", swarm.membership == nil ? "inactive" : "active/manager"),
+                ("Swarm", Self.word(swarm.status)),
             ]
             return response
         }
@@ -104,20 +105,30 @@ struct SystemRoutes: Sendable {
         ]
     }
 
+    /// The `Swarm` header of a ping.
+    private static func word(_ status: SwarmStatus) -> String {
+        status.state == .active ? (status.isManager ? "active/manager" : "active/worker") : status.state.rawValue
+    }
+
     private func swarmInformation() throws(ApusError) -> JSONValue {
-        guard let membership = swarm.membership else {
-            return ["NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "", "RemoteManagers": .null]
-        }
-        let snapshot = membership.store.read()
+        let status = swarm.status
+        var json: JSONValue = [
+            "NodeID": .string(status.nodeID.text), "NodeAddr": .string(status.address), "LocalNodeState": .string(status.state.rawValue),
+            "ControlAvailable": .bool(status.isManager), "Error": .string(status.error),
+            "RemoteManagers": status.managers.isEmpty
+                ? .null : .array(status.managers.map { ["NodeID": .string($0.nodeID.text), "Addr": .string($0.address)] }),
+        ]
+        guard let manager = swarm.managerPart else { return json }
+        // What this manager knows: `info` answers also when the others are away.
+        let snapshot = manager.store.read()
         var cluster = snapshot.cluster.map { JSONFields.encode($0) } ?? .object(JSONObject())
         // Tokens are for `swarm join-token`, which asks for them; `info` is shown to anybody.
         cluster["JoinTokens"] = nil
-        return [
-            "NodeID": .string(membership.nodeID.text), "NodeAddr": .string(membership.address), "LocalNodeState": "active", "ControlAvailable": true,
-            "Error": "", "RemoteManagers": [["NodeID": .string(membership.nodeID.text), "Addr": .string("\(membership.address):2377")]],
-            "Nodes": .integer(Int64(snapshot.nodes.count)), "Managers": .integer(Int64(snapshot.nodes.values.count { $0.spec.role == .manager })),
-            "Cluster": cluster,
-        ]
+        json["Nodes"] = .integer(Int64(snapshot.nodes.count))
+        json["Managers"] = .integer(Int64(snapshot.nodes.values.count { $0.spec.role == .manager }))
+        json["Cluster"] = cluster
+        if let reason = manager.store.raft.status.suspension { json["Error"] = .string(reason) }
+        return json
     }
 
     private func diskUsage() async throws(ApusError) -> JSONValue {

@@ -9,6 +9,7 @@ import NIOCore
 import NIOPosix
 public import PluginAPI
 import PluginHost
+import Swarm
 import Synchronization
 
 /// One engine: everything is put together here, and nowhere else.
@@ -36,12 +37,19 @@ public struct EngineServer: Sendable {
         let (failures, failing) = AsyncStream.makeStream(of: ApusError.self)
         let configuration = configuration
         let registry = parts.registry
-        let swarm = SwarmController(
-            directory: "\(configuration.dataRoot)/swarm", plugins: registry, containers: parts.containers, events: events,
-            describe: { configuration.describeNode(plugins: registry) }, failures: failing, logger: logger)
+        let routes = Latch<Router>()
+        let forwarded = ForwardedCalls(routes)
+        let swarm = SwarmNode(
+            SwarmEnvironment(
+                directory: "\(configuration.dataRoot)/swarm", containers: parts.containers, events: events,
+                describe: { configuration.describeNode(plugins: registry) }, scheduler: { (try? registry.scheduler()) ?? NoScheduler() },
+                authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) },
+                activePlugins: { PluginController.active(registry) }, answer: { await forwarded.answer($0) },
+                onFailure: { failing.yield($0) }, logger: logger))
         let plugins = PluginController(registry: registry, swarm: swarm, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)
+        routes.set(router)
         let server = HTTPServer(
             router: router, logger: logger,
             commonHeaders: [
@@ -51,14 +59,14 @@ public struct EngineServer: Sendable {
         // The API is a small part of the work on a node; one thread serves it.
         let loops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
         let result = await serve(server, parts: parts, swarm: swarm, failures: failures, loops: loops, started: started)
-        await swarm.end()
+        await swarm.shutDown()
         await registry.stop()
         try? await loops.shutdownGracefully()
         try result.get()
     }
 
     private func serve(
-        _ server: HTTPServer, parts: Parts, swarm: SwarmController, failures: AsyncStream<ApusError>, loops: MultiThreadedEventLoopGroup,
+        _ server: HTTPServer, parts: Parts, swarm: SwarmNode, failures: AsyncStream<ApusError>, loops: MultiThreadedEventLoopGroup,
         started: ContinuousClock.Instant
     ) async -> Result<Void, ApusError> {
         do throws(ApusError) {
@@ -139,10 +147,10 @@ public struct EngineServer: Sendable {
     }
 
     private static func router(
-        configuration: EngineConfiguration, engineID: String, swarm: SwarmController, plugins: PluginController, parts: Parts, events: EventHub
+        configuration: EngineConfiguration, engineID: String, swarm: SwarmNode, plugins: PluginController, parts: Parts, events: EventHub
     ) -> Router {
         var router = Router()
-        let (containers, runtime) = (parts.containers, parts.runtime)
+        let (containers, runtime, registry) = (parts.containers, parts.runtime, parts.registry)
         SystemRoutes(
             configuration: configuration, engineID: engineID, swarm: swarm, plugins: plugins, containers: containers, runtime: runtime
         ).add(to: &router)
@@ -150,7 +158,7 @@ public struct EngineServer: Sendable {
         ImageRoutes(
             runtime: runtime, containers: { id in containers.list().count { $0.configuration.imageID == id } }, events: events
         ).add(to: &router)
-        SwarmRoutes(swarm: swarm).add(to: &router)
+        SwarmRoutes(swarm: swarm, authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) }).add(to: &router)
         ServiceRoutes(swarm: swarm).add(to: &router)
         ServiceLogRoutes(swarm: swarm, containers: containers, runtime: runtime).add(to: &router)
         TaskRoutes(swarm: swarm).add(to: &router)
@@ -237,4 +245,15 @@ struct DataRoot: Sendable {
 
     /// Gives it up; another engine may take it.
     func close() { withExtendedLifetime(lock) {} }
+}
+
+/// Stands in when no scheduler can be loaded, not even the default one: tasks wait, and say why.
+private final class NoScheduler: Scheduler {
+    func apply(_ changes: [SchedulingChange]) {}
+
+    func schedule(_ request: ScheduleRequest) -> ScheduleAnswer {
+        var answer = ScheduleAnswer()
+        for task in request.tasks { answer.reasons[task.id] = "no scheduler plugin could be loaded; see apus plugin ls" }
+        return answer
+    }
 }

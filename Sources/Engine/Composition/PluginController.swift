@@ -3,11 +3,12 @@ import Orchestration
 import PluginAPI
 import PluginHost
 import Store
+import Swarm
 
 /// Switches plugins in the registry, and records in the store which scheduler and certificate authority the swarm uses.
 struct PluginController: Sendable {
     let registry: PluginRegistry
-    let swarm: SwarmController
+    let swarm: SwarmNode
     let events: EventHub
 
     func list() async -> [PluginInfo] {
@@ -49,14 +50,15 @@ struct PluginController: Sendable {
 
     /// Makes the cluster object say what is in force; the schedule goes on with the other scheduler.
     private func record() async throws(ApusError) {
-        guard let membership = swarm.membership else { return }
+        guard let manager = swarm.managerPart else { return }
         let active = Self.active(registry)
-        try await membership.store.update { transaction throws(ApusError) in
+        guard manager.store.isLeader else { return }
+        try await manager.store.update { transaction throws(ApusError) in
             guard var cluster = transaction.snapshot.cluster, cluster.plugins != active else { return }
             cluster.plugins = active
             try transaction.update(.cluster(cluster))
         }
-        membership.orchestration.schedulerChanged()
+        manager.orchestration.schedulerChanged()
     }
 
     /// The names of the plugins that are active for the whole swarm.

@@ -1,5 +1,6 @@
 import Glibc
 import PluginAPI
+import Swarm
 
 /// The body of `POST /swarm/init`.
 struct SwarmInitRequest: FieldCoded {
@@ -27,9 +28,9 @@ struct SwarmInitRequest: FieldCoded {
         try coder.field(10, "Availability", &availability)
     }
 
-    /// - Throws: `invalidArgument`, or `unimplemented` with what is missing.
-    func check() throws(ApusError) {
-        if forceNewCluster { throw ApusError(.unimplemented, "--force-new-cluster is not in this version of Apus") }
+    /// What is to be made.
+    /// - Throws: `invalidArgument` with the option that is wrong.
+    func beginning() throws(ApusError) -> SwarmBeginning {
         if dataPathPort != 0, !(1024...49151).contains(dataPathPort) {
             throw ApusError(.invalidArgument, "--data-path-port \(dataPathPort) is not between 1024 and 49151")
         }
@@ -37,24 +38,77 @@ struct SwarmInitRequest: FieldCoded {
             throw ApusError(.invalidArgument, "--default-addr-pool \(pool) is not a network such as 10.20.0.0/16")
         }
         if subnetSize > 30 { throw ApusError(.invalidArgument, "--default-addr-pool-mask-length \(subnetSize) is longer than 30") }
-        if autoLockManagers || spec.encryption.autoLockManagers { throw ApusError(.unimplemented, "--autolock is not in this version of Apus") }
         try spec.check()
+        let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress)
+        var cluster = Cluster()
+        cluster.spec = spec.normalized()
+        if autoLockManagers { cluster.spec.encryption.autoLockManagers = true }
+        cluster.dataPathPort = dataPathPort == 0 ? 4789 : dataPathPort
+        cluster.defaultAddressPool = defaultAddressPool.isEmpty ? ["10.0.0.0/8"] : defaultAddressPool
+        cluster.subnetSize = subnetSize == 0 ? 24 : subnetSize
+        return SwarmBeginning(
+            listen: addresses.listen, advertise: addresses.advertise, cluster: cluster, availability: availability, isForced: forceNewCluster)
+    }
+}
+
+/// The body of `POST /swarm/join`.
+struct SwarmJoinRequest: FieldCoded {
+    var listenAddress = ""
+    var advertiseAddress = ""
+    var dataPathAddress = ""
+    var remoteAddresses: [String] = []
+    var joinToken = ""
+    var availability: NodeAvailability = .active
+
+    mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "ListenAddr", &listenAddress)
+        try coder.field(2, "AdvertiseAddr", &advertiseAddress)
+        try coder.field(3, "DataPathAddr", &dataPathAddress)
+        try coder.field(4, "RemoteAddrs", &remoteAddresses)
+        try coder.field(5, "JoinToken", &joinToken)
+        try coder.field(6, "Availability", &availability)
     }
 
-    /// The address that other nodes will use: as given, an interface's, or that of the first interface that is not loopback.
-    func address() throws(ApusError) -> String {
-        guard !advertiseAddress.isEmpty else { return NodeAddresses.first() ?? "127.0.0.1" }
-        var host = advertiseAddress
-        if let colon = host.lastIndex(of: ":"), !host.hasSuffix("]"), host.filter({ $0 == ":" }).count == 1 || host.hasPrefix("[") {
-            guard UInt16(host[host.index(after: colon)...]) != nil else {
-                throw ApusError(.invalidArgument, "--advertise-addr \(advertiseAddress): the port is not a number up to 65535")
-            }
-            host = String(host[..<colon])
+    /// - Throws: `invalidArgument` with the option that is wrong.
+    func joining() throws(ApusError) -> SwarmJoining {
+        guard let first = remoteAddresses.first else { throw ApusError(.invalidArgument, "the address of a manager is missing: apus swarm join --token … HOST:2377") }
+        guard !joinToken.isEmpty else { throw ApusError(.invalidArgument, "the join token is missing: a manager shows it with \"apus swarm join-token worker\"") }
+        let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress, toward: try Endpoint(first).host)
+        return SwarmJoining(
+            listen: addresses.listen, advertise: addresses.advertise, managers: remoteAddresses, token: joinToken, availability: availability)
+    }
+}
+
+/// Where this node listens for managers, and where others reach it.
+struct SwarmAddresses: Sendable {
+    var listen: Endpoint
+    var advertise: Endpoint
+
+    /// - Parameter toward: A machine that must reach this one; the address that faces it is the one to give, if none is named.
+    init(listen: String, advertise: String, toward remote: String? = nil) throws(ApusError) {
+        self.listen = try Self.endpoint(listen.isEmpty ? "0.0.0.0:\(Endpoint.defaultPort)" : listen, "--listen-addr")
+        if advertise.isEmpty {
+            let isAny = ["0.0.0.0", "::"].contains(self.listen.host)
+            let host = isAny ? remote.flatMap { NodeAddresses.facing($0) } ?? NodeAddresses.first() ?? "127.0.0.1" : self.listen.host
+            self.advertise = Endpoint(host: host, port: self.listen.port)
+        } else {
+            self.advertise = try Self.endpoint(advertise, "--advertise-addr", defaultPort: self.listen.port)
         }
-        if host.hasPrefix("["), host.hasSuffix("]") { host = String(host.dropFirst().dropLast()) }
-        if let address = IPAddress(host) { return address.description }
-        if let address = NodeAddresses.first(ofInterface: host) { return address }
-        throw ApusError(.invalidArgument, "--advertise-addr \(advertiseAddress) is neither an address nor an interface of this machine")
+    }
+
+    private static func endpoint(_ text: String, _ option: String, defaultPort: Int = Endpoint.defaultPort) throws(ApusError) -> Endpoint {
+        var endpoint: Endpoint
+        do throws(ApusError) { endpoint = try Endpoint(text, defaultPort: defaultPort) } catch {
+            throw ApusError(.invalidArgument, "\(option) \(text): it is neither an address nor an interface, or its port is not a number up to 65535")
+        }
+        if let address = IPAddress(endpoint.host) {
+            endpoint.host = address.description
+        } else if let address = NodeAddresses.first(ofInterface: endpoint.host) {
+            endpoint.host = address
+        } else {
+            throw ApusError(.invalidArgument, "\(option) \(text) is neither an address nor an interface of this machine")
+        }
+        return endpoint
     }
 }
 
@@ -82,16 +136,29 @@ extension ClusterSpec {
             throw ApusError(.invalidArgument, "the task history limit is \(limit); it cannot be negative")
         }
         if dispatcher.heartbeatPeriod < .zero { throw ApusError(.invalidArgument, "the heartbeat period cannot be negative") }
-        if !ca.externalCAs.isEmpty { throw ApusError(.unimplemented, "an external CA is not in this version of Apus") }
-        if !ca.signingKey.isEmpty || !ca.signingCertificate.isEmpty || ca.forceRotate != 0 {
-            throw ApusError(.unimplemented, "rotating the root certificate is not in this version of Apus")
-        }
-        if encryption.autoLockManagers { throw ApusError(.unimplemented, "autolock is not in this version of Apus") }
     }
 }
 
 /// The addresses of this machine's interfaces.
 enum NodeAddresses {
+    /// The address that this machine speaks to another one from; `nil` when there is no way.
+    static func facing(_ remote: String) -> String? {
+        guard let address = IPAddress(remote), address.isIPv4 else { return nil }
+        let descriptor = socket(AF_INET, Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var name = sockaddr_in()
+        name.sin_family = sa_family_t(AF_INET)
+        name.sin_port = UInt16(1).bigEndian
+        guard inet_pton(AF_INET, address.description, &name.sin_addr) == 1 else { return nil }
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let isFound = withUnsafeMutablePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(descriptor, $0, length) == 0 && getsockname(descriptor, $0, &length) == 0 }
+        }
+        guard isFound else { return nil }
+        return IPAddress(bytes: withUnsafeBytes(of: name.sin_addr) { Array($0) })?.description
+    }
+
     /// The first IPv4 address that is not a loopback's; of one interface, if named.
     static func first(ofInterface wanted: String? = nil) -> String? {
         var list: UnsafeMutablePointer<ifaddrs>?

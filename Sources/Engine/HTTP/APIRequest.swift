@@ -31,6 +31,8 @@ struct EngineAPIVersion: Sendable, Hashable, Comparable, CustomStringConvertible
 /// One request to the Engine API, with its body read.
 struct APIRequest: Sendable {
     var method: String
+    /// Path and query, as they came.
+    var target: String
     /// Segments of the path, decoded, without the version.
     var path: [String]
     var query: [String: [String]]
@@ -114,7 +116,7 @@ extension APIRequest {
             version = named
             segments.removeFirst()
         }
-        return APIRequest(method: method, path: segments, query: query, headers: headers, version: version, body: [])
+        return APIRequest(method: method, target: target, path: segments, query: query, headers: headers, version: version, body: [])
     }
 
     private static func decodePercent(_ text: Substring, plusIsSpace: Bool) throws(ApusError) -> String {

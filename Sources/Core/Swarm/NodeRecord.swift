@@ -1,0 +1,45 @@
+import Coding
+import Files
+import PluginAPI
+import Wire
+
+/// What a node remembers of its part in a swarm: `<data root>/swarm/node`, JSON. Its certificate and, on a manager, the store lie beside it.
+struct NodeRecord: FieldCoded {
+    var nodeID: ID = ""
+    /// Where other nodes reach this one, without a port.
+    var address = ""
+    /// Where a manager listens, `host:port`.
+    var listenAddress = ""
+    /// Where other managers reach this one, `host:port`.
+    var advertiseAddress = ""
+    /// Managers that were known last, `host:port`.
+    var managers: [String] = []
+    /// The group that was known last; on a manager.
+    var members: [GroupMember] = []
+
+    mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "NodeID", &nodeID)
+        try coder.field(2, "Address", &address, .omitEmpty)
+        try coder.field(3, "ListenAddress", &listenAddress, .omitEmpty)
+        try coder.field(4, "AdvertiseAddress", &advertiseAddress, .omitEmpty)
+        try coder.field(5, "Managers", &managers, .omitEmpty)
+        try coder.field(6, "Members", &members, .omitEmpty)
+    }
+
+    /// `nil` when this node is in no swarm.
+    static func read(directory: String) throws(ApusError) -> NodeRecord? {
+        let path = "\(directory)/node"
+        guard Files.exists(path) else { return nil }
+        do throws(ApusError) {
+            let record = try JSONFields.decode(NodeRecord.self, from: JSONValue.parse(try Files.read(path)))
+            guard !record.nodeID.isEmpty, !record.advertiseAddress.isEmpty else { throw ApusError(.corrupt, "it names no node or no address") }
+            return record
+        } catch {
+            throw ApusError(.corrupt, "\(path) is damaged: \(error.message). Restore it from a copy, or remove \(directory) and join again")
+        }
+    }
+
+    func write(directory: String) throws(ApusError) {
+        try Files.writeAtomically(JSONFields.encode(self).bytes(), to: "\(directory)/node")
+    }
+}

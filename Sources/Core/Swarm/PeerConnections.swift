@@ -1,0 +1,115 @@
+import GRPCCore
+import Logging
+import PluginAPI
+import Synchronization
+import Transport
+
+/// One connection to each manager that this node speaks to, made when it is needed.
+final class PeerConnections: Sendable {
+    typealias Client = GRPCClient<NodeClientTransport>
+
+    private struct State {
+        var clients: [String: Client] = [:]
+        var hasEnded = false
+    }
+
+    let credentials: TransportCredentials
+    private let state = Mutex(State())
+    private let logger: Logger
+    private let made: AsyncStream<Client>
+    private let make: AsyncStream<Client>.Continuation
+
+    init(credentials: TransportCredentials, logger: Logger) {
+        self.credentials = credentials
+        self.logger = logger
+        (made, make) = AsyncStream.makeStream(of: Client.self)
+    }
+
+    /// The client for a manager at `host:port`.
+    /// - Throws: `invalidArgument` for what is no address, `unavailable` after the end.
+    func client(for address: String) throws(ApusError) -> Client {
+        let endpoint = try Endpoint(address)
+        let result = state.withLock { state -> Result<Client, ApusError> in
+            if let client = state.clients[address] { return .success(client) }
+            if state.hasEnded { return .failure(ApusError(.unavailable, "this node is leaving the swarm")) }
+            do {
+                let transport = try NodeClientTransport(
+                    host: endpoint.host, port: endpoint.port, security: .tls(credentials), configuration: Self.configuration, logger: logger)
+                let client = GRPCClient(transport: transport)
+                state.clients[address] = client
+                make.yield(client)
+                return .success(client)
+            } catch {
+                return .failure(ApusError(.failed, "no connection to \(address) can be set up: \(error)"))
+            }
+        }
+        return try result.get()
+    }
+
+    /// Large enough for a full batch of Raft; a lost manager is noticed within a heartbeat.
+    static var configuration: TransportConfiguration {
+        var configuration = TransportConfiguration()
+        configuration.maximumMessageBytes = 16 << 20
+        configuration.keepaliveIdle = .seconds(3)
+        configuration.keepaliveAnswer = .seconds(2)
+        configuration.maximumBackoff = .seconds(2)
+        return configuration
+    }
+
+    /// Keeps the connections until it is cancelled.
+    func run() async {
+        await withDiscardingTaskGroup { group in
+            for await client in made {
+                group.addTask {
+                    await withTaskCancellationHandler {
+                        try? await client.runConnections()
+                    } onCancel: {
+                        client.beginGracefulShutdown()
+                    }
+                }
+            }
+            state.withLock { state in
+                state.hasEnded = true
+                state.clients = [:]
+            }
+            group.cancelAll()
+        }
+    }
+}
+
+/// An address and a port.
+public struct Endpoint: Sendable, Hashable, CustomStringConvertible {
+    public static let defaultPort = 2377
+
+    public var host: String
+    public var port: Int
+
+    public init(host: String, port: Int) {
+        self.host = host
+        self.port = port
+    }
+
+    /// Reads `host`, `host:port`, `[address]:port` or an IPv6 address.
+    /// - Throws: `invalidArgument`.
+    public init(_ text: String, defaultPort: Int = Endpoint.defaultPort) throws(ApusError) {
+        func wrong() -> ApusError { ApusError(.invalidArgument, "\"\(text)\" is not an address such as 192.168.1.10:2377") }
+        var host = Substring(text)
+        var port = defaultPort
+        if text.hasPrefix("["), let end = text.firstIndex(of: "]") {
+            host = text[text.index(after: text.startIndex)..<end]
+            let rest = text[text.index(after: end)...]
+            if !rest.isEmpty {
+                guard rest.hasPrefix(":"), let number = UInt16(rest.dropFirst()), number > 0 else { throw wrong() }
+                port = Int(number)
+            }
+        } else if text.filter({ $0 == ":" }).count == 1, let colon = text.firstIndex(of: ":") {
+            host = text[..<colon]
+            guard let number = UInt16(text[text.index(after: colon)...]), number > 0 else { throw wrong() }
+            port = Int(number)
+        }
+        guard !host.isEmpty, host.utf8.count <= 253, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 && $0 != UInt8(ascii: "/") }) else { throw wrong() }
+        self.init(host: String(host), port: port)
+    }
+
+    public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}

@@ -1,0 +1,151 @@
+public import GRPCCore
+public import PluginAPI
+
+/// The methods of `apus.v1.Managers`.
+public enum ManagersMethods {
+    public static let service = ServiceDescriptor(package: "apus.v1", service: "Managers")
+    public static let join = MethodDescriptor(service: service, method: "Join", type: .unary)
+    public static let complete = MethodDescriptor(service: service, method: "Complete", type: .unary)
+    public static let leave = MethodDescriptor(service: service, method: "Leave", type: .unary)
+    public static let certificate = MethodDescriptor(service: service, method: "Certificate", type: .unary)
+    public static let forward = MethodDescriptor(service: service, method: "Forward", type: .unary)
+}
+
+/// A node with a manager's certificate asks to be in the group.
+public struct JoinGroupRequest: FieldCoded {
+    public var memberID: UInt64 = 0
+    /// Where other managers reach it, `host:port`.
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "MemberID", &memberID, .omitEmpty)
+        try coder.field(2, "Address", &address, .omitEmpty)
+    }
+}
+
+/// Who is in the group already.
+public struct JoinGroupResponse: FieldCoded {
+    public var members: [GroupMember] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Members", &members, .omitEmpty)
+    }
+}
+
+/// A manager as the others find it.
+public struct GroupMember: FieldCoded {
+    public var memberID: UInt64 = 0
+    public var nodeID: ID = ""
+    /// `host:port`.
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "MemberID", &memberID, .omitEmpty)
+        try coder.field(2, "NodeID", &nodeID)
+        try coder.field(3, "Address", &address, .omitEmpty)
+    }
+}
+
+/// The caller wants to be a voter.
+public struct CompleteJoinRequest: FieldCoded {
+    public var memberID: UInt64 = 0
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "MemberID", &memberID, .omitEmpty)
+    }
+}
+
+/// The caller wants to be out of the group.
+public struct LeaveGroupRequest: FieldCoded {
+    public var memberID: UInt64 = 0
+    /// Whether the node leaves the swarm altogether.
+    public var isLeaving: Bool = false
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "MemberID", &memberID, .omitEmpty)
+        try coder.field(2, "IsLeaving", &isLeaving, .omitEmpty)
+    }
+}
+
+public struct ManagersAnswer: FieldCoded {
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
+}
+
+/// A call of the Engine API that only the leader can answer.
+public struct ForwardRequest: FieldCoded {
+    public var method: String = ""
+    /// Path and query, as the client sent them.
+    public var target: String = ""
+    /// Names in lower case.
+    public var headers: [String: String] = [:]
+    public var body: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Method", &method, .omitEmpty)
+        try coder.field(2, "Target", &target, .omitEmpty)
+        try coder.field(3, "Headers", &headers, .omitEmpty)
+        try coder.field(4, "Body", &body, .omitEmpty)
+    }
+}
+
+/// What the leader answered.
+public struct ForwardResponse: FieldCoded {
+    public var status: UInt64 = 0
+    public var contentType: String = ""
+    public var body: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Status", &status, .omitEmpty)
+        try coder.field(2, "ContentType", &contentType, .omitEmpty)
+        try coder.field(3, "Body", &body, .omitEmpty)
+    }
+}
+
+/// A call for a certificate that came to a follower.
+public struct ForwardCertificateRequest: FieldCoded {
+    public var method: String = ""
+    /// Who called, as the follower verified it; empty without a certificate.
+    public var nodeID: ID = ""
+    public var role: String = ""
+    public var clusterID: ID = ""
+    /// Where the caller called from.
+    public var address: String = ""
+    public var message: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Method", &method, .omitEmpty)
+        try coder.field(2, "NodeID", &nodeID)
+        try coder.field(3, "Role", &role, .omitEmpty)
+        try coder.field(4, "ClusterID", &clusterID)
+        try coder.field(5, "Address", &address, .omitEmpty)
+        try coder.field(6, "Message", &message, .omitEmpty)
+    }
+}
+
+public struct ForwardCertificateResponse: FieldCoded {
+    public var message: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Message", &message, .omitEmpty)
+    }
+}
