@@ -141,6 +141,59 @@ import Wire
         }
     }
 
+    @Test func theSwarmGoesOverToCFSSLAndBack() async throws {
+        try await withCFSSL { server, path in
+            try await withLeader { leader in
+                // cfssl has the machine's clock.
+                leader.clock.set(now())
+                try await leader.remove("manager1")
+                let internalAuthority = InternalAuthority(host: Host())
+                let external = try ExternalAuthority(host: Host())
+                leader.named.withLock { $0 = ["internal": internalAuthority, "external": external] }
+                let directory = leader.path + "/node"
+                let certificate = try await leader.join(.manager, directory: directory)
+                try await leader.changeNode(certificate.nodeID) { $0.status.state = .ready }
+                var configuration = CertificateRenewer.Configuration(directory: directory, connector: leader.connector()) { _ in }
+                configuration.clock = leader.clock
+                let renewer = CertificateRenewer(certificate, configuration)
+                func finish() async throws {
+                    for _ in 0..<3 where leader.cluster.rootRotation != nil {
+                        _ = try await RootRotations.step(store: leader.store)
+                        if leader.cluster.rootRotation == nil { break }
+                        let before = renewer.certificate.serial
+                        let running = ConcurrentTask { await renewer.run() }
+                        renewer.renewNow("the root is rotated")
+                        try await eventually("it is renewed") { renewer.certificate.serial != before }
+                        try await eventually("it trusts the new root") {
+                            renewer.certificate.root.contains(leader.cluster.signingRoot.certificate)
+                        }
+                        running.cancel()
+                        await running.value
+                        let tls = try TLSInfo(of: renewer.certificate)
+                        try await leader.changeNode(certificate.nodeID) { $0.description.tls = tls }
+                    }
+                    #expect(leader.cluster.rootRotation == nil)
+                }
+                var request = RootRotationRequest()
+                request.external = [server]
+                request.authority = "external"
+                try await RootRotations.begin(request, store: leader.store, old: internalAuthority, new: external, now: now())
+                try await finish()
+                #expect(leader.cluster.root.certificate == server.caCertificate)
+                #expect(leader.cluster.root.key.isEmpty)
+                #expect(leader.cluster.plugins.certificateAuthority == "external")
+                #expect(try Certificate(pem: renewer.certificate.certificateChain).isIssued(by: Certificate(pem: server.caCertificate)))
+                var back = RootRotationRequest()
+                back.authority = "internal"
+                try await RootRotations.begin(back, store: leader.store, old: external, new: internalAuthority, now: now())
+                try await finish()
+                #expect(!leader.cluster.root.key.isEmpty)
+                #expect(leader.cluster.spec.ca.externalCAs.isEmpty)
+                #expect(leader.cluster.plugins.certificateAuthority == "internal")
+            }
+        }
+    }
+
     @Test func aHostileServerIsNotBelieved() async throws {
         try await withDirectory { path in
             let honest = InternalAuthority(host: Host())

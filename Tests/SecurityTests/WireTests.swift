@@ -48,8 +48,7 @@ import Wire
         issued.membership = .accepted
         try agree(issued, "\(package).IssueNodeCertificateResponse", file, "node_id: \"node\"\nnode_membership: ACCEPTED\n")
         try agree(NodeCertificateStatusRequest(nodeID: "node"), "\(package).NodeCertificateStatusRequest", file, "node_id: \"node\"\n")
-        for (state, name) in [(IssuanceStatus.State.renew, "RENEW"), (.pending, "PENDING"), (.issued, "ISSUED"), (.failed, "FAILED"), (.rotate, "ROTATE")]
-        {
+        for (state, name) in [(IssuanceStatus.State.renew, "RENEW"), (.pending, "PENDING"), (.issued, "ISSUED"), (.failed, "FAILED"), (.rotate, "ROTATE")] {
             var status = NodeCertificateStatusResponse()
             status.status = IssuanceStatus(state, "why")
             var certificate = IssuedCertificate()
@@ -63,7 +62,8 @@ import Wire
             func at(_ indent: String) -> String { indent + inner.replacingOccurrences(of: "%", with: indent) }
             try agree(
                 status, "\(package).NodeCertificateStatusResponse", file,
-                "status {\n\(at("  "))}\ncertificate {\n  role: MANAGER\n  csr: \"csr\"\n  status {\n\(at("    "))  }\n  certificate: \"PEM\"\n  cn: \"node\"\n}\n")
+                "status {\n\(at("  "))}\ncertificate {\n  role: MANAGER\n  csr: \"csr\"\n  status {\n\(at("    "))  }\n  certificate: \"PEM\"\n  cn: \"node\"\n}\n"
+            )
         }
         try agree(GetRootCACertificateRequest(), "\(package).GetRootCACertificateRequest", file, "")
         try agree(GetUnlockKeyRequest(), "\(package).GetUnlockKeyRequest", file, "")

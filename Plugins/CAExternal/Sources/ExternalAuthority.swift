@@ -5,10 +5,10 @@ public import PluginAPI
 
 /// Relays the requests of nodes to a server that speaks cfssl's protocol, and never sees a root key.
 ///
-/// The servers are the swarm's (`--external-ca protocol=cfssl,url=https://ca.example/api/v1/cfssl/sign,cacert=root.pem`), asked in their order until one
-/// answers. A server's options: `profile`, the signing profile; `label`, the signer of a server with several.
-/// Settings of the plugin itself, which are local to a manager (`--plugin-opt ca/external:key=value`): `authority-file`, what the server's TLS certificate
-/// is verified with in place of the system's; `certificate-file` and `key-file`, what the manager shows; `timeout`, seconds, 5.
+/// The servers are the swarm's (`--external-ca protocol=cfssl,url=https://ca.example/api/v1/cfssl/sign,cacert=root.pem`), asked in their order
+/// until one answers. A server's options: `profile`, the signing profile; `label`, the signer of a server with several.
+/// Settings of the plugin itself, which are local to a manager (`--plugin-opt ca/external:key=value`): `authority-file`, what the server's TLS
+/// certificate is verified with in place of the system's; `certificate-file` and `key-file`, what the manager shows; `timeout`, seconds, 5.
 public final class ExternalAuthority: CertificateAuthority {
     private let host: any HostServices
     private let client = HTTPClient(maximumTransfers: 8)
@@ -64,7 +64,8 @@ public final class ExternalAuthority: CertificateAuthority {
         guard try certificate.publicKey() == signingRequest.publicKey() else { throw refusal("is for another key than the node's") }
         guard certificate.subject == expected else {
             let subject = certificate.subject
-            throw refusal("is for \(subject.commonName) (\(subject.organizationalUnit)) of \(subject.organization), and not for \(request.nodeID) (\(unit))")
+            throw refusal(
+                "is for \(subject.commonName) (\(subject.organizationalUnit)) of \(subject.organization), and not for \(request.nodeID) (\(unit))")
         }
         guard !certificate.isAuthority else { throw refusal("may sign others, which no node's may") }
         try verify(certificates, request.root)
@@ -76,7 +77,8 @@ public final class ExternalAuthority: CertificateAuthority {
     public func crossSign(_ request: CrossSignRequest) async throws(ApusError) -> String {
         guard !request.signingRequest.isEmpty else {
             throw ApusError(
-                .invalidArgument, "an external certificate authority signs another root only at the request of that root's key: rotate to the internal "
+                .invalidArgument,
+                "an external certificate authority signs another root only at the request of that root's key: rotate to the internal "
                     + "authority first, or have the new root signed by hand")
         }
         var servers = request.externalAuthorities
@@ -115,7 +117,8 @@ public final class ExternalAuthority: CertificateAuthority {
         }
         guard !usable.isEmpty else {
             throw ApusError(
-                .unavailable, "no external certificate authority of this swarm's root is configured: "
+                .unavailable,
+                "no external certificate authority of this swarm's root is configured: "
                     + "apus swarm update --external-ca protocol=cfssl,url=URL,cacert=FILE")
         }
         var failure = ApusError(.unavailable, "no external certificate authority answers")

@@ -4,7 +4,8 @@ public import PluginAPI
 import Synchronization
 import Wire
 
-/// Keeps a node's certificate fresh: renews it at a random point between half and four fifths of its life, at once when told, and after its expiry too.
+/// Keeps a node's certificate fresh: renews it at a random point between half and four fifths of its life, at once when told, and after its expiry
+/// too.
 ///
 /// One `run` at a time; its owner cancels it and waits for it.
 public final class CertificateRenewer: Sendable {
@@ -193,8 +194,8 @@ public final class CertificateRenewer: Sendable {
         try await take(try NodeCertificate(certificateChain: chain, key: try key.pem(), root: old.root, issuedAt: now), lock)
     }
 
-    /// Fetches what was issued for a key that was sent before, when the answer was lost: the managers believe that key alone by now, so that even when
-    /// its certificate has expired since it is the one to go on with.
+    /// Fetches what was issued for a key that was sent before, when the answer was lost: the managers believe that key alone by now, so that even
+    /// when its certificate has expired since it is the one to go on with.
     /// - Returns: Whether nothing else is to be done.
     private func takeLostAnswer() async throws(ApusError) -> Bool {
         let old = certificate
@@ -205,7 +206,7 @@ public final class CertificateRenewer: Sendable {
             response = try await configuration.connector.withClient(.verified(roots: old.root)) { client throws(ApusError) in
                 try await client.status(NodeCertificateStatusRequest(nodeID: old.nodeID))
             }
-        } catch where error.code == .notFound {
+        } catch  where error.code == .notFound {
             // Removed: to be refused, and recorded, like any other request.
             return false
         }

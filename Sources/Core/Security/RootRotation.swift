@@ -33,6 +33,7 @@ public enum RootRotations {
             throw ApusError(.conflict, "this is the root that the swarm has already")
         }
         let crossSigned = try await crossSign(root, cluster: cluster, old: old, now: now)
+        let isExternal = new.isExternal
         try await store.update { transaction throws(ApusError) in
             guard var current = transaction.snapshot.cluster else { throw ApusError(.unavailable, "the store has no swarm yet; try again") }
             guard current.root.certificate == cluster.root.certificate else {
@@ -45,7 +46,8 @@ public enum RootRotations {
             rotation.certificateAuthority = request.authority
             current.rootRotation = rotation
             current.rootRotationInProgress = true
-            if !request.external.isEmpty { current.spec.ca.externalCAs = request.external }
+            // The signers of the old root have signed the new one, and are not asked again.
+            if isExternal { if !request.external.isEmpty { current.spec.ca.externalCAs = request.external } } else { current.spec.ca.externalCAs = [] }
             try change(&current)
             current.lastForcedRotation = current.spec.ca.forceRotate
             try transaction.update(.cluster(current))
@@ -87,7 +89,8 @@ public enum RootRotations {
         }
         guard certificate.notBefore <= now, certificate.notAfter > now + .seconds(86400) else {
             throw ApusError(
-                .invalidArgument, "the new root is valid from \(certificate.notBefore) until \(certificate.notAfter), and it is \(now): "
+                .invalidArgument,
+                "the new root is valid from \(certificate.notBefore) until \(certificate.notAfter), and it is \(now): "
                     + "it must be valid for a day at least")
         }
         if needsKey {
@@ -112,7 +115,7 @@ public enum RootRotations {
         let text = try await old.crossSign(request)
         let certificates = try CertificateChain.certificates(pem: text)
         let signed = certificates[0]
-        guard signed.isAuthority, try signed.publicKey() == other.publicKey(), try signed.subjectDER() == other.subjectDER() else {
+        guard signed.isAuthority, try signed.publicKey() == other.publicKey(), signed.hasSubject(of: other) else {
             throw ApusError(.permissionDenied, "the answer of the certificate authority is not believed: it is not the new root's name and key")
         }
         try CertificateChain.verify(signed, intermediates: [], roots: [try Certificate(pem: cluster.root.certificate)], at: now)

@@ -110,6 +110,8 @@ final class Leader: Sendable {
     let sessions = Mutex<Set<ID>>([])
     let events = Mutex<[IdentityEvent]>([])
     let authority: Mutex<any CertificateAuthority>
+    /// By plugin name; others are `authority`.
+    let named = Mutex<[String: any CertificateAuthority]>([:])
 
     static let start = Timestamp(nanoseconds: 1_780_000_000_000_000_000)
 
@@ -149,8 +151,9 @@ final class Leader: Sendable {
         let box = Box()
         var environment = CertificateService.Environment(
             store: store,
-            authority: { _ throws(ApusError) in
+            authority: { name throws(ApusError) in
                 guard let leader = box.leader.withLock({ $0.value }) else { throw ApusError(.unavailable, "no leader") }
+                if let authority = leader.named.withLock({ $0[name] }) { return authority }
                 return leader.authority.withLock { $0 }
             },
             hasSession: { id in box.leader.withLock { $0.value }?.sessions.withLock { $0.contains(id) } ?? false },
