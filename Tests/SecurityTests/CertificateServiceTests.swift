@@ -1,4 +1,5 @@
 import CAInternal
+import Coding
 import Files
 import OpenSSL
 import PluginAPI
@@ -279,6 +280,45 @@ import Wire
             try await leader.remove(worker.nodeID)
             #expect(throws: ApusError.self) { try leader.service.trust(for: caller(worker)) }
             await #expect(throws: ApusError.self) { _ = try await leader.service.status(NodeCertificateStatusRequest(nodeID: "nobody"), for: stranger) }
+        }
+    }
+
+    @Test func whatIsKnownOfACertificateIsInTheNodesJSON() async throws {
+        try await withLeader { leader in
+            let worker = try await leader.join()
+            let node = try #require(leader.node(worker.nodeID))
+            let json = try #require(JSONFields.encode(node)["Certificate"])
+            #expect(json["State"] == "issued")
+            #expect(json["Membership"] == "accepted")
+            #expect(json["Serial"]?.string == worker.serial)
+            #expect(json["Role"] == "worker")
+            #expect(json["Occasion"] == "join")
+            #expect(json["RequestedBy"] == "192.0.2.7:40000")
+            #expect(json["ExpiresAt"]?.string == worker.expiresAt.description)
+            #expect(json["CertificateChain"] == nil)
+            #expect(json["SigningRequest"] == nil)
+            // And in the store it is whole.
+            #expect(try ProtobufFields.decode(Node.self, from: ProtobufFields.encode(node)) == node)
+            #expect(JSONFields.encode(Node())["Certificate"] == nil)
+        }
+    }
+
+    @Test func peersAreAskedForTheirRoleAndTheirNode() async throws {
+        try await withLeader { leader in
+            let worker = try await leader.join()
+            func refusal(_ cluster: ID = "cluster1", _ roles: Set<NodeRole> = [.worker, .manager], node: Node?) -> ApusError.Code? {
+                let peer = PeerIdentity(nodeID: worker.nodeID, role: worker.role, clusterID: "cluster1", serial: worker.serial)
+                return PeerAuthorization.refusal(of: peer, roles: roles, cluster: cluster, node: node)?.code
+            }
+            let node = try #require(leader.node(worker.nodeID))
+            var waiting = node
+            waiting.certificate.membership = .pending
+            #expect(refusal(node: node) == nil)
+            #expect(refusal("other", node: node) == .permissionDenied)
+            #expect(refusal(node: nil) == .permissionDenied)
+            #expect(refusal(node: waiting) == .permissionDenied)
+            #expect(refusal("cluster1", [.manager], node: node) == .permissionDenied)
+            #expect(PeerAuthorization.refusal(of: nil, roles: [.worker], cluster: "cluster1", node: node)?.code == .unauthenticated)
         }
     }
 }

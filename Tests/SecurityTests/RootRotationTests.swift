@@ -73,6 +73,7 @@ import Wire
                 }
             }
             #expect(rounds >= 2)
+            for renewer in renewers { #expect(renewer.certificate.root.contains(newRoot.certificate)) }
             #expect(leader.cluster.rootRotation == nil)
             #expect(!leader.cluster.rootRotationInProgress)
             #expect(leader.cluster.root == newRoot)

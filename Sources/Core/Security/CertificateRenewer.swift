@@ -113,7 +113,8 @@ public final class CertificateRenewer: Sendable {
     /// When a certificate is to be renewed, by this machine's clock.
     func renewalTime(_ certificate: NodeCertificate) -> Timestamp {
         let share = 0.5 + 0.3 * min(1, max(0, configuration.randomFraction()))
-        return certificate.issuedAt + certificate.lifetime * share
+        // Whatever an authority makes of lifetimes, managers are not asked without a pause.
+        return certificate.issuedAt + max(.seconds(10), certificate.lifetime * share)
     }
 
     /// Grows from `firstRetry`, twice each time, up to an hour or a twentieth of the certificate's life.
