@@ -254,6 +254,10 @@ import Wire
             #expect(!fresh.isExpired(now: later))
             #expect(fresh.role == .manager)
             #expect(try NodeCertificate.read(directory: directory) == fresh)
+            try await leader.service.record(fresh, address: "192.0.2.1:2377")
+            #expect(leader.node("manager1")?.certificate.serial == fresh.serial)
+            #expect(leader.node("manager1")?.certificate.occasion == "self-signed")
+            #expect(leader.kinds().last == .healed)
         }
     }
 

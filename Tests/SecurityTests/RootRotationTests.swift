@@ -43,7 +43,9 @@ import Wire
             let oldRoot = leader.cluster.root
             let oldTokens = try #require(leader.cluster.joinTokens)
             leader.clock.advance(.seconds(60))
-            try await RootRotations.begin(RootRotationRequest(), store: leader.store, old: authority, new: authority, now: leader.clock.now())
+            let event = try await RootRotations.begin(
+                RootRotationRequest(), store: leader.store, old: authority, new: authority, now: leader.clock.now())
+            #expect(event.kind == .rotationStarted)
             #expect(leader.cluster.rootRotationInProgress)
             let newRoot = leader.cluster.signingRoot
             #expect(newRoot.certificate != oldRoot.certificate)

@@ -23,10 +23,12 @@ public enum RootRotations {
     ///   - old: The authority of the present root.
     ///   - new: That of the new one.
     ///   - change: Made to the cluster in the same transaction, such as the new spec.
+    /// - Returns: What to tell everybody.
+    @discardableResult
     public static func begin(
         _ request: RootRotationRequest, store: ObjectStore, old: any CertificateAuthority, new: any CertificateAuthority, now: Timestamp,
         change: @escaping @Sendable (inout Cluster) throws(ApusError) -> Void = { _ in }
-    ) async throws(ApusError) {
+    ) async throws(ApusError) -> IdentityEvent {
         guard let cluster = store.read().cluster else { throw ApusError(.unavailable, "the store has no swarm yet; try again") }
         let root = try await newRoot(request, cluster: cluster, authority: new, now: now)
         guard root.certificate != cluster.root.certificate else {
@@ -52,6 +54,9 @@ public enum RootRotations {
             current.lastForcedRotation = current.spec.ca.forceRotate
             try transaction.update(.cluster(current))
         }
+        var event = IdentityEvent(.rotationStarted, time: now)
+        event.reason = "root \(root.digest)"
+        return event
     }
 
     private static func newRoot(
