@@ -45,6 +45,7 @@ test: packages
 
 examples-test: stage
 	contrib/examples/test.sh $(STAGE)
+	contrib/examples/test-ca.sh $(STAGE)
 
 vm-test: stage
 	Tests/VM/runtime.sh

@@ -44,7 +44,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Reso
         resources: resources, swiftSettings: swiftSettings)
 }
 
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "NetworkBridge", "BalancerNFTables", "RuntimeOCI"]
+let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "RuntimeOCI"]
 
 let package = Package(
     name: "apus",

@@ -30,6 +30,7 @@ done <<END
 SchedulerSpread scheduler-spread
 SchedulerBinpack scheduler-binpack
 CAInternal ca-internal
+CAExternal ca-external
 NetworkBridge network-bridge
 BalancerNFTables balancer-nftables
 RuntimeOCI runtime-oci

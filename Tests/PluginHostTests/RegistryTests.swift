@@ -211,13 +211,13 @@ import Testing
         #expect(bench.registry.enabled == [PluginIdentity(.scheduler, "spread")])
     }
 
-    /// The six files as the build of the whole package leaves them.
+    /// The files as the build of the whole package leaves them.
     @Test(.enabled(if: Files.exists("\(Workshop.products)/libSchedulerSpread.so"), "the plugins are not built")) func theDefaultSetIsGood()
         async throws
     {
         let files = [
             "SchedulerSpread": "scheduler/spread", "SchedulerBinpack": "scheduler/binpack", "CAInternal": "ca/internal",
-            "NetworkBridge": "network/bridge", "BalancerNFTables": "balancer/nftables", "RuntimeOCI": "runtime/oci",
+            "CAExternal": "ca/external", "NetworkBridge": "network/bridge", "BalancerNFTables": "balancer/nftables", "RuntimeOCI": "runtime/oci",
         ]
         for (product, name) in files {
             let content = PluginContent(try Files.read("\(Workshop.products)/lib\(product).so"))

@@ -5,32 +5,6 @@ import PluginAPI
 import Security
 import Testing
 
-private final class Host: HostServices {
-    let engineVersion = "test"
-    let configuration: [String: String] = [:]
-    let stateDirectory = "/nonexistent"
-    let runDirectory = "/nonexistent"
-    func log(_ level: LogLevel, _ message: String) {}
-    func count(_ counter: String, by amount: Int) {}
-}
-
-/// An authority that answers with something else than what it was asked for.
-private final class Liar: CertificateAuthority {
-    let honest = InternalAuthority(host: Host())
-    let change: @Sendable (inout IssueRequest) -> Void
-    var isExternal: Bool { false }
-
-    init(_ change: @escaping @Sendable (inout IssueRequest) -> Void) { self.change = change }
-
-    func createRoot(_ request: CreateRootRequest) async throws(ApusError) -> RootMaterial { try await honest.createRoot(request) }
-
-    func issue(_ request: IssueRequest) async throws(ApusError) -> IssueAnswer {
-        var changed = request
-        change(&changed)
-        return try await honest.issue(changed)
-    }
-}
-
 @Suite struct SecurityTests {
     private let now = Timestamp(nanoseconds: 1_780_000_000_000_000_000)
 

@@ -69,7 +69,8 @@ public struct AutoLock: Sendable {
         } catch {
             guard error.code == .corrupt else { throw error }
             throw ApusError(
-                .invalidArgument, "swarm could not be unlocked: this is not the unlock key of this manager; "
+                .invalidArgument,
+                "swarm could not be unlocked: this is not the unlock key of this manager; "
                     + "another manager shows the present one with \"apus swarm unlock-key\", and this one may still have the one before")
         }
     }

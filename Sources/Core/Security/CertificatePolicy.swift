@@ -110,7 +110,8 @@ enum CertificatePolicy {
             return .refuse(error)
         }
         guard node.certificate.publicKeyDigest == keyDigest else {
-            return .refuse(ApusError(.permissionDenied, "node \(id) has a newer certificate than the one that was shown: only the last key counts"))
+            return .refuse(
+                ApusError(.permissionDenied, "node \(id) has a newer certificate than the one that was shown: only the last key counts"))
         }
         guard expiresAt <= now else { return .renew }
         guard !hasSession else {
@@ -124,7 +125,8 @@ enum CertificatePolicy {
         guard now <= expiresAt + grace else {
             return .refuse(
                 ApusError(
-                    .permissionDenied, "the certificate of node \(id) ended at \(expiresAt), more than \(grace.components.seconds / 3600) hours before "
+                    .permissionDenied,
+                    "the certificate of node \(id) ended at \(expiresAt), more than \(grace.components.seconds / 3600) hours before "
                         + "\(now), this manager's clock: join again"))
         }
         return .heal

@@ -4,7 +4,8 @@ public import PluginAPI
 import Synchronization
 import Wire
 
-/// Keeps a node's certificate fresh: renews it at a random point between half and four fifths of its life, at once when told, and after its expiry too.
+/// Keeps a node's certificate fresh: renews it at a random point between half and four fifths of its life, at once when told, and after its expiry
+/// too.
 ///
 /// One `run` at a time; its owner cancels it and waits for it.
 public final class CertificateRenewer: Sendable {
@@ -112,7 +113,8 @@ public final class CertificateRenewer: Sendable {
     /// When a certificate is to be renewed, by this machine's clock.
     func renewalTime(_ certificate: NodeCertificate) -> Timestamp {
         let share = 0.5 + 0.3 * min(1, max(0, configuration.randomFraction()))
-        return certificate.issuedAt + certificate.lifetime * share
+        // Whatever an authority makes of lifetimes, managers are not asked without a pause.
+        return certificate.issuedAt + max(.seconds(10), certificate.lifetime * share)
     }
 
     /// Grows from `firstRetry`, twice each time, up to an hour or a twentieth of the certificate's life.
@@ -154,16 +156,15 @@ public final class CertificateRenewer: Sendable {
 
     /// Renews once, now.
     func renew() async throws(ApusError) {
+        if try await takeLostAnswer() { return }
         let old = certificate
         let lock = configuration.lock()
-        let directory = configuration.directory
         let key: PrivateKey
-        let isRetry: Bool
-        if let pending = try NodeCertificate.pendingKey(directory: directory, lock: lock) {
-            (key, isRetry) = (try PrivateKey(pem: pending), true)
+        if let pending = try NodeCertificate.pendingKey(directory: configuration.directory, lock: lock) {
+            key = try PrivateKey(pem: pending)
         } else {
-            (key, isRetry) = (try PrivateKey.generate(), false)
-            try NodeCertificate.writePendingKey(try key.pem(), directory: directory, lock: lock)
+            key = try PrivateKey.generate()
+            try NodeCertificate.writePendingKey(try key.pem(), directory: configuration.directory, lock: lock)
         }
         let isExpired = old.isExpired(now: configuration.clock.now())
         let requester = CertificateRequester(clock: configuration.clock)
@@ -171,8 +172,6 @@ public final class CertificateRenewer: Sendable {
         let request = Array(try CertificateRequest(key: key, subject: DistinguishedName(commonName: old.nodeID.text)).pem().utf8)
         let connection: CertificateConnection = isExpired ? .verified(roots: old.root) : .authenticated(old)
         let chain = try await configuration.connector.withClient(connection) { client throws(ApusError) -> String in
-            // An answer that was lost: the managers believe that key alone now.
-            if isRetry, let issued = try await Self.alreadyIssued(old.nodeID, key, client) { return issued }
             if isExpired {
                 try await Self.askExpired(old, request, client)
             } else {
@@ -185,15 +184,39 @@ public final class CertificateRenewer: Sendable {
             }
             return try await requester.fetch(old.nodeID, key: key, client: client, patience: patience)
         }
-        try await take(chain, key, old, lock)
+        let now = configuration.clock.now()
+        let check = IssuedCertificateCheck(
+            publicKey: try key.publicKey(), nodeID: old.nodeID, role: nil, clusterID: old.clusterID, roots: old.root, now: now)
+        do throws(ApusError) {
+            try check.check(chain: chain)
+        } catch {
+            throw error.during("the answer of the manager is not believed")
+        }
+        try await take(try NodeCertificate(certificateChain: chain, key: try key.pem(), root: old.root, issuedAt: now), lock)
     }
 
-    private static func alreadyIssued(_ nodeID: ID, _ key: PrivateKey, _ client: any CertificateClient) async throws(ApusError) -> String? {
-        let response = try await client.status(NodeCertificateStatusRequest(nodeID: nodeID))
-        guard response.status.state == .issued, let bytes = response.certificate?.certificateChain else { return nil }
-        let chain = String(decoding: bytes, as: UTF8.self)
-        guard let certificate = try? Certificate(pem: chain) else { return nil }
-        return certificate.belongs(to: key) ? chain : nil
+    /// Fetches what was issued for a key that was sent before, when the answer was lost: the managers believe that key alone by now, so that even
+    /// when its certificate has expired since it is the one to go on with.
+    /// - Returns: Whether nothing else is to be done.
+    private func takeLostAnswer() async throws(ApusError) -> Bool {
+        let old = certificate
+        let lock = configuration.lock()
+        guard let pending = try NodeCertificate.pendingKey(directory: configuration.directory, lock: lock) else { return false }
+        let response: NodeCertificateStatusResponse
+        do throws(ApusError) {
+            response = try await configuration.connector.withClient(.verified(roots: old.root)) { client throws(ApusError) in
+                try await client.status(NodeCertificateStatusRequest(nodeID: old.nodeID))
+            }
+        } catch  where error.code == .notFound {
+            // Removed: to be refused, and recorded, like any other request.
+            return false
+        }
+        guard let bytes = response.certificate?.certificateChain, let chain = String(validating: bytes, as: UTF8.self),
+            let issued = try? NodeCertificate(certificateChain: chain, key: pending, root: old.root), issued.nodeID == old.nodeID,
+            issued.clusterID == old.clusterID
+        else { return false }
+        try await take(issued, lock)
+        return response.status.state == .issued && !issued.isExpired(now: configuration.clock.now())
     }
 
     private static func askExpired(_ old: NodeCertificate, _ request: [UInt8], _ client: any CertificateClient) async throws(ApusError) {
@@ -207,32 +230,21 @@ public final class CertificateRenewer: Sendable {
         }
     }
 
-    /// Checks what was issued, finds out what to trust with it, and puts both in place.
-    private func take(_ chain: String, _ key: PrivateKey, _ old: NodeCertificate, _ lock: LocalLock?) async throws(ApusError) {
-        let now = configuration.clock.now()
-        let check = IssuedCertificateCheck(
-            publicKey: try key.publicKey(), nodeID: old.nodeID, role: nil, clusterID: old.clusterID, roots: old.root, now: now)
-        do throws(ApusError) {
-            try check.check(chain: chain)
-        } catch {
-            throw error.during("the answer of the manager is not believed")
-        }
-        var certificate = try NodeCertificate(certificateChain: chain, key: try key.pem(), root: old.root, issuedAt: now)
+    /// Puts a certificate in place, finds out what to trust with it, and tells of it.
+    private func take(_ certificate: NodeCertificate, _ lock: LocalLock?) async throws(ApusError) {
         // On disk before anything else can fail: from now on the managers believe this key alone.
         try certificate.write(directory: configuration.directory, lock: lock)
-        let withOldRoots = certificate
-        state.withLock { state in
-            state.certificate = withOldRoots
-            state.lastError = nil
-        }
+        state.withLock { $0.certificate = certificate }
+        guard !certificate.isExpired(now: configuration.clock.now()) else { return }
+        var final = certificate
         do throws(ApusError) {
-            certificate = try await withTrust(certificate, lock)
+            final = try await withTrust(certificate, lock)
         } catch {
             configuration.logger.warning("the swarm's roots could not be had: \(error.message)")
         }
-        let final = certificate
-        state.withLock { $0.certificate = final }
-        await configuration.onChange(final)
+        let taken = final
+        state.withLock { $0.certificate = taken }
+        await configuration.onChange(taken)
     }
 
     /// The certificate with the roots and the lifetime that the managers give now.

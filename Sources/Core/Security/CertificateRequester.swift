@@ -105,7 +105,8 @@ public struct JoinFlow: Sendable {
             let root = CertificateChain.firstText(pem: text), JoinToken.matches(JoinToken.digest(ofCertificate: root), token.digest)
         else {
             throw ApusError(
-                .permissionDenied, "the manager's root certificate is not the one that the join token names: "
+                .permissionDenied,
+                "the manager's root certificate is not the one that the join token names: "
                     + "the token is of another swarm or of an older root, or this is not the manager that you mean")
         }
         return root

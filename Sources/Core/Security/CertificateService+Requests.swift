@@ -36,21 +36,27 @@ extension CertificateService {
         let limit = environment.limits.waitingNodes
         let availability = request.availability
         let (token, requested, address) = (request.token, request.role, caller.address)
+        // An answer that was lost is not another node. Looked for outside of the transaction, for which others wait.
+        let same = environment.store.read().nodes.values.first {
+            $0.certificate.publicKeyDigest == digest || $0.certificate.signingRequest == text
+        }?.id
         let node: Node
         do throws(ApusError) {
             node = try await environment.store.update { transaction throws(ApusError) -> Node in
                 guard let cluster = transaction.snapshot.cluster else { throw ApusError(.unavailable, "the store has no swarm yet; try again") }
                 // Once more: the token may have been rotated since.
                 let role = try CertificatePolicy.role(ofToken: token, requested: requested, cluster: cluster)
-                let nodes = transaction.snapshot.nodes.values
-                // An answer that was lost is not another node.
-                if let same = nodes.first(where: { $0.certificate.publicKeyDigest == digest || $0.certificate.signingRequest == text }),
-                    same.spec.role == role
-                {
-                    return same
+                if let same, var node = transaction.snapshot.nodes[same], node.spec.role == role {
+                    if node.certificate.state == .failed {
+                        node.certificate.state = .pending
+                        node.certificate.signingRequest = text
+                        node.certificate.failure = ""
+                        try transaction.update(.node(node))
+                    }
+                    return node
                 }
                 let mustWait = cluster.spec.ca.joiningWaits ?? false
-                if mustWait, nodes.count(where: { $0.certificate.membership == .pending }) >= limit {
+                if mustWait, transaction.snapshot.nodes.values.count(where: { $0.certificate.membership == .pending }) >= limit {
                     throw ApusError(.unavailable, "\(limit) nodes wait for \"apus node accept\" already")
                 }
                 var node = Node()

@@ -153,6 +153,30 @@ public final class CertificateService: Sendable {
         await sign(id)
     }
 
+    /// Puts a certificate on record that a manager signed itself, `SwarmIdentity.resignSelf`, once there is a leader again.
+    /// - Throws: `notFound` when the node was removed.
+    public func record(_ certificate: NodeCertificate, address: String) async throws(ApusError) {
+        var record = try NodeCertificateRecord(certificate, occasion: "self-signed")
+        record.requestedBy = address
+        let made = record
+        try await environment.store.update { transaction throws(ApusError) in
+            guard var node = transaction.snapshot.nodes[certificate.nodeID] else {
+                throw ApusError(.notFound, "node \(certificate.nodeID) not found")
+            }
+            var record = made
+            record.lastRefusal = node.certificate.lastRefusal
+            node.certificate = record
+            try transaction.update(.node(node))
+        }
+        var event = IdentityEvent(.healed, time: now)
+        event.nodeID = certificate.nodeID
+        event.role = certificate.role
+        event.serial = certificate.serial
+        event.expiresAt = certificate.expiresAt
+        event.address = address
+        environment.onEvent(event)
+    }
+
     func takeStranger(_ caller: CertificateCaller) throws(ApusError) {
         let now = now
         guard limiters.withLock({ $0.strangers.take(caller.host, now: now) }) else {

@@ -1,5 +1,6 @@
 import OpenSSL
 public import PluginAPI
+public import Wire
 
 extension Cluster {
     /// What nodes trust, PEM: the root, and the new one while it is rotated.
@@ -76,6 +77,13 @@ extension NodeRole {
 
 /// Whether a peer with a certificate may speak: the certificate alone does not say whether its node was removed since.
 public enum PeerAuthorization {
+    /// Why a peer may not call a method that is for these roles, or `nil` when he may.
+    /// - Parameter node: The peer's node in the store; `nil` when it is not there.
+    public static func refusal(of peer: PeerIdentity?, roles: Set<NodeRole>, cluster: ID, node: Node?) -> ApusError? {
+        guard let peer else { return ApusError(.unauthenticated, "this is for nodes with a certificate of the swarm") }
+        return refusal(nodeID: peer.nodeID, role: peer.role, clusterID: peer.clusterID, of: cluster, roles: roles, node: node)
+    }
+
     /// Why a peer may not call a method, or `nil` when he may.
     /// - Parameters:
     ///   - roles: That the method is for.

@@ -44,7 +44,8 @@ public struct KeyedBuckets<Key: Hashable & Sendable>: Sendable {
     private let limit: Int
     private var buckets: [Key: TokenBucket] = [:]
 
-    /// - Parameter limit: Keys that are remembered. When there are more, those that have rested are forgotten, and if none has, all are refused alike.
+    /// - Parameter limit: Keys that are remembered. When there are more, those that have rested are forgotten, and if none has, all are refused
+    ///   alike.
     public init(capacity: Double, refill: Double, limit: Int) {
         self.capacity = capacity
         self.refill = refill

@@ -23,16 +23,19 @@ public enum RootRotations {
     ///   - old: The authority of the present root.
     ///   - new: That of the new one.
     ///   - change: Made to the cluster in the same transaction, such as the new spec.
+    /// - Returns: What to tell everybody.
+    @discardableResult
     public static func begin(
         _ request: RootRotationRequest, store: ObjectStore, old: any CertificateAuthority, new: any CertificateAuthority, now: Timestamp,
         change: @escaping @Sendable (inout Cluster) throws(ApusError) -> Void = { _ in }
-    ) async throws(ApusError) {
+    ) async throws(ApusError) -> IdentityEvent {
         guard let cluster = store.read().cluster else { throw ApusError(.unavailable, "the store has no swarm yet; try again") }
         let root = try await newRoot(request, cluster: cluster, authority: new, now: now)
         guard root.certificate != cluster.root.certificate else {
             throw ApusError(.conflict, "this is the root that the swarm has already")
         }
         let crossSigned = try await crossSign(root, cluster: cluster, old: old, now: now)
+        let isExternal = new.isExternal
         try await store.update { transaction throws(ApusError) in
             guard var current = transaction.snapshot.cluster else { throw ApusError(.unavailable, "the store has no swarm yet; try again") }
             guard current.root.certificate == cluster.root.certificate else {
@@ -45,11 +48,15 @@ public enum RootRotations {
             rotation.certificateAuthority = request.authority
             current.rootRotation = rotation
             current.rootRotationInProgress = true
-            if !request.external.isEmpty { current.spec.ca.externalCAs = request.external }
+            // The signers of the old root have signed the new one, and are not asked again.
+            if isExternal { if !request.external.isEmpty { current.spec.ca.externalCAs = request.external } } else { current.spec.ca.externalCAs = [] }
             try change(&current)
             current.lastForcedRotation = current.spec.ca.forceRotate
             try transaction.update(.cluster(current))
         }
+        var event = IdentityEvent(.rotationStarted, time: now)
+        event.reason = "root \(root.digest)"
+        return event
     }
 
     private static func newRoot(
@@ -87,7 +94,8 @@ public enum RootRotations {
         }
         guard certificate.notBefore <= now, certificate.notAfter > now + .seconds(86400) else {
             throw ApusError(
-                .invalidArgument, "the new root is valid from \(certificate.notBefore) until \(certificate.notAfter), and it is \(now): "
+                .invalidArgument,
+                "the new root is valid from \(certificate.notBefore) until \(certificate.notAfter), and it is \(now): "
                     + "it must be valid for a day at least")
         }
         if needsKey {
@@ -112,7 +120,7 @@ public enum RootRotations {
         let text = try await old.crossSign(request)
         let certificates = try CertificateChain.certificates(pem: text)
         let signed = certificates[0]
-        guard signed.isAuthority, try signed.publicKey() == other.publicKey(), try signed.subjectDER() == other.subjectDER() else {
+        guard signed.isAuthority, try signed.publicKey() == other.publicKey(), signed.hasSubject(of: other) else {
             throw ApusError(.permissionDenied, "the answer of the certificate authority is not believed: it is not the new root's name and key")
         }
         try CertificateChain.verify(signed, intermediates: [], roots: [try Certificate(pem: cluster.root.certificate)], at: now)

@@ -18,9 +18,9 @@ public enum RootRotationPlanner {
     /// Nodes that are told and have not renewed yet, at most.
     public static let limit = 30
 
-    /// - Parameter nodes: All of the swarm. One is done when what it says of itself (`description.tls`) names the new root as its issuer and among its
-    ///   roots. Nodes without a certificate do not count: they get one of the new root. Those that are down do: without the old root they could not
-    ///   come back; `node rm` lets go of them.
+    /// - Parameter nodes: All of the swarm. One is done when what it says of itself (`description.tls`) names the new root as its issuer and among
+    ///   its roots. Nodes without a certificate do not count: they get one of the new root. Those that are down do: without the old root they could
+    ///   not come back; `node rm` lets go of them.
     public static func plan(rotation: RootRotation, nodes: [Node]) throws(ApusError) -> RootRotationPlan {
         let root = try Certificate(pem: rotation.root.certificate)
         let issuer = try root.publicKey()

@@ -104,7 +104,8 @@ public enum SwarmIdentity {
         }
         guard !cluster.signingRoot.key.isEmpty, !authority.isExternal else {
             throw ApusError(
-                .unavailable, "the certificate of this node ended at \(old.expiresAt), and the swarm's root key is not in its store: "
+                .unavailable,
+                "the certificate of this node ended at \(old.expiresAt), and the swarm's root key is not in its store: "
                     + "the external authority must sign a new one")
         }
         let certificate = try await issue(

@@ -92,6 +92,11 @@ extension Certificate {
         self.init(pointer)
     }
 
+    /// Whether both have the same subject, however it is encoded.
+    public func hasSubject(of other: Certificate) -> Bool {
+        X509_NAME_cmp(X509_get_subject_name(pointer), X509_get_subject_name(other.pointer)) == 0
+    }
+
     /// Whether its extensions let it stand at both ends of TLS.
     public var isForBothEnds: Bool {
         defer { ERR_clear_error() }

@@ -120,7 +120,8 @@ public struct CAConfig: FieldCoded {
     public var signingCertificate: String = ""
     public var signingKey: String = ""
     public var forceRotate: UInt64 = 0
-    /// Apus only: whether a node that joins waits for `node accept`; `nil` is no. In an update `nil` leaves what was: Docker's clients do not know it.
+    /// Apus only: whether a node that joins waits for `node accept`; `nil` is no. In an update `nil` leaves what was: Docker's clients do not know
+    /// it.
     public var joiningWaits: Bool?
     /// Apus only: how long after its expiry a certificate may still be renewed; `nil` is 30 days, zero never. In an update `nil` leaves what was.
     public var expiredRenewalGrace: Duration?

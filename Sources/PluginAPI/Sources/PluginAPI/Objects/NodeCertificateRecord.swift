@@ -12,7 +12,7 @@ public struct NodeCertificateRecord: FieldCoded {
     public var role: NodeRole = .worker
     public var issuedAt: Timestamp = .never
     public var expiresAt: Timestamp = .never
-    /// How the last certificate came about: `bootstrap`, `join`, `renewal`, `expired-renewal`.
+    /// How the last certificate came about: `bootstrap`, `join`, `renewal`, `expired-renewal`, `self-signed`.
     public var occasion: String = ""
     /// The address that asked for it.
     public var requestedBy: String = ""
