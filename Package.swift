@@ -117,7 +117,12 @@ let package = Package(
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
-            tests("DispatcherTests", ["Dispatcher", "Orchestration", "Wire", "Coding", grpc, .product(name: "GRPCInProcessTransport", package: "grpc-swift-2")]),
+            tests(
+                "DispatcherTests",
+                [
+                    "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", grpc, logging,
+                    .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
+                ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
             tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),

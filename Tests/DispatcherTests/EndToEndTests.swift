@@ -10,14 +10,6 @@ import Wire
 
 /// Managers and nodes together over gRPC in one process.
 @Suite(.timeLimit(.minutes(3))) struct EndToEndTests {
-    /// The last value of a stream, kept while the test looks elsewhere.
-    private final class Follower<Value: Sendable>: Sendable {
-        private let seen = Mutex<[Value]>([])
-        var last: Value? { seen.withLock(\.last) }
-        var all: [Value] { seen.withLock { $0 } }
-        func follow(_ stream: AsyncStream<Value>) async { for await value in stream { seen.withLock { $0.append(value) } } }
-    }
-
     private func ids(_ follower: Follower<[Task]>) -> [String]? { follower.last?.map(\.id.text).sorted() }
 
     @Test func aNodeComesAndIsGivenItsTasks() async throws {
@@ -94,7 +86,7 @@ import Wire
                     try? await manager.sessions.serveSession(SessionRequest(), from: peer("n1")) { message in
                         session.withLock { $0 = message.sessionID }
                     }
-                },
+                }
             ]) {
                 #expect(await eventually { session.withLock { !$0.isEmpty } })
                 var request = AssignmentsRequest()
@@ -102,7 +94,7 @@ import Wire
                 try await running([
                     { [request] in
                         try? await manager.sessions.serveAssignments(request, from: peer("n1")) { message in messages.withLock { $0.append(message) } }
-                    },
+                    }
                 ]) {
                     #expect(await eventually { messages.withLock { $0.count == 1 } })
                     for number in 0..<1000 { try store.commit { transaction throws(ApusError) in try transaction.create(assigned("t\(number)")) } }
@@ -153,7 +145,7 @@ import Wire
                     try? await manager.sessions.serveSession(SessionRequest(), from: peer("n1")) { message in
                         session.withLock { $0 = message.sessionID }
                     }
-                },
+                }
             ]) {
                 #expect(await eventually { session.withLock { !$0.isEmpty } })
                 let id = session.withLock { $0 }
@@ -173,12 +165,13 @@ import Wire
                 #expect(await report("mine", .new) == .invalidArgument)
                 #expect(await report("theirs", .running, as: "n2") == .notFound, "a session of another node")
                 #expect(await report("mine", .running) == nil)
-                #expect(await code(as: peer("n1")) { client in
-                    var request = UpdateNodeDescriptionRequest()
-                    request.sessionID = id
-                    request.description.hostname = String(repeating: "x", count: 100_000)
-                    try await client.updateDescription(request, timeout: limit)
-                } == .invalidArgument)
+                #expect(
+                    await code(as: peer("n1")) { client in
+                        var request = UpdateNodeDescriptionRequest()
+                        request.sessionID = id
+                        request.description.hostname = String(repeating: "x", count: 100_000)
+                        try await client.updateDescription(request, timeout: limit)
+                    } == .invalidArgument)
             }
             #expect(store.read().task("theirs")?.status.state == .assigned)
             #expect(store.read().task("mine")?.status.state == .running)
@@ -297,82 +290,17 @@ import Wire
         }
     }
 
-    /// A client whose manager talks nonsense.
-    private struct Liar: DispatcherClient {
-        let streams: Follower<Int>
-        let count: Counter
-
-        func session(_ request: SessionRequest, receive: @escaping @Sendable (SessionMessage) async throws -> Void) async throws(DispatcherFailure) {
-            var message = SessionMessage()
-            message.sessionID = "s"
-            message.heartbeatPeriod = .seconds(-5)
-            var peer = ManagerPeer()
-            peer.address = String(repeating: "m", count: 1000)
-            message.managers = [peer]
-            do {
-                try await receive(message)
-                while true { try await ConcurrentTask.sleep(for: .seconds(60)) }
-            } catch { throw DispatcherFailure(error) }
-        }
-
-        func assignments(
-            _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
-        ) async throws(DispatcherFailure) {
-            let attempt = count.next()
-            var message = AssignmentsMessage()
-            message.isFull = true
-            message.resultsIn = 1
-            message.tasks = [assigned("a"), assigned("theirs", node: "n2")]
-            do {
-                if attempt > 2 { try await receive(message) }
-                message.isFull = false
-                message.appliesTo = 7
-                message.resultsIn = 8
-                message.tasks = []
-                message.removedTasks = ["a"]
-                if attempt <= 5 { try await receive(message) }
-                while true { try await ConcurrentTask.sleep(for: .seconds(60)) }
-            } catch { throw DispatcherFailure(error) }
-        }
-
-        func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse { HeartbeatResponse() }
-        func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure) {}
-        func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure) {}
-        func endSession(_ request: EndSessionRequest, timeout: Duration) async throws(DispatcherFailure) {}
-    }
-
-    private final class Counter: Sendable {
-        private let value = Mutex(0)
-        func next() -> Int { value.withLock { value in value += 1; return value } }
-        var now: Int { value.withLock { $0 } }
-    }
-
-    @Test func gapsAreFilledByAskingForTheWholeAgain() async throws {
-        let count = Counter()
-        var configuration = RemoteDispatcherConfiguration()
-        configuration.shortestPause = .milliseconds(5)
-        let remote = RemoteDispatcher(
-            node: "n1", managers: ["m1"], address: "", describe: { NodeDescription() },
-            connect: { _, use in await use(Liar(streams: Follower(), count: count)) }, configuration: configuration, logger: quiet)
-        let tasks = Follower<[Task]>()
-        try await running([{ await remote.run() }, { await tasks.follow(remote.assignments(for: "n1")) }]) {
-            #expect(await eventually { count.now == 6 && ids(tasks) == ["a"] })
-            #expect(tasks.all.allSatisfy { $0.map(\.id) == ["a"] }, "no gap ends a task, and no task of another node begins")
-            #expect(remote.managers == ["m1"])
-        }
-    }
-
     @Test func aClockThatIsWrongIsCorrected() async throws {
         let store = try makeStore()
         try store.commit { transaction throws(ApusError) in try transaction.create(assigned("a")) }
         let manager = TestManager(store)
         let session = Mutex<ID>("")
         try await running([
-            { await manager.sessions.run() },
+            { await manager.sessions.run() }
         ]) {
             #expect(await eventually { manager.sessions.isLeading })
             try await running([
-                { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n1")) { message in session.withLock { $0 = message.sessionID } } },
+                { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n1")) { message in session.withLock { $0 = message.sessionID } } }
             ]) {
                 #expect(await eventually { session.withLock { !$0.isEmpty } })
                 let reports = NodeReports(sessions: manager.sessions, logger: quiet)
@@ -405,7 +333,7 @@ import Wire
                 runs.withLock { $0.begun += 1 }
                 while !ConcurrentTask.isCancelled { try? await ConcurrentTask.sleep(for: .seconds(60)) }
                 runs.withLock { $0.ended += 1 }
-            },
+            }
         ])
         let (terms, term) = AsyncStream.makeStream(of: UInt64?.self)
         try await running([{ await role.run(terms) }]) {

@@ -6,7 +6,7 @@ import Testing
 
 /// Everything at once, at random, from a seed that reproduces it.
 @Suite struct ChaosTests {
-    @Test(arguments: 1...40 as ClosedRange<UInt64>)
+    @Test(arguments: 1...16 as ClosedRange<UInt64>)
     func comesToOrder(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         var swarm = Simulation(nodes: (1...4).map { makeNode("n\($0)") }, seed: seed)

@@ -98,7 +98,9 @@ final class ReportQueue: Sendable {
         let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         wakeup.withLock { $0 = continuation }
         contents.withLock { contents in
-            for (id, status) in contents.current where contents.pending[id] == nil { contents.pending[id] = Entry(status: status, number: contents.number) }
+            for (id, status) in contents.current where contents.pending[id] == nil {
+                contents.pending[id] = Entry(status: status, number: contents.number)
+            }
         }
         continuation.yield()
         return stream

@@ -44,7 +44,9 @@ extension ServicePlanner {
             }
             // The node was taken back into service meanwhile: of two that are alike, one is too many.
             guard staying.count > 1 else { continue }
-            let order = staying.sorted { ($0.status.state == .running ? 0 : 1, $0.createdAt, $0.id) < ($1.status.state == .running ? 0 : 1, $1.createdAt, $1.id) }
+            let order = staying.sorted {
+                ($0.status.state == .running ? 0 : 1, $0.createdAt, $0.id) < ($1.status.state == .running ? 0 : 1, $1.createdAt, $1.id)
+            }
             var kept: [Task] = []
             for task in order {
                 if kept.contains(where: { $0.spec == task.spec && $0.ports == task.ports }) { stop(task, in: key) } else { kept.append(task) }

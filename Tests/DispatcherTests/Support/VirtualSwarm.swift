@@ -199,7 +199,9 @@ struct VirtualSwarm {
     func running() -> [String: [ID]] {
         var running: [String: [ID]] = [:]
         for machine in machines.values {
-            for container in machine.containers.values where container.isRunning { running["\(container.service)/\(container.slot)", default: []].append(machine.id) }
+            for container in machine.containers.values where container.isRunning {
+                running["\(container.service)/\(container.slot)", default: []].append(machine.id)
+            }
         }
         return running
     }
