@@ -119,6 +119,7 @@ let package = Package(
     ]
         + plugin("SchedulerSpread") + plugin("SchedulerBinpack")
         + plugin("CAInternal", ["OpenSSL"])
+        + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
         + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
@@ -128,12 +129,18 @@ let package = Package(
             tests(
                 "SecurityTests",
                 [
-                    "Security", "CAInternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
+                    "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
+            tests(
+                "DispatcherTests",
+                [
+                    "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", grpc, logging,
+                    .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
+                ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
             tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),

@@ -44,6 +44,29 @@ import Testing
         }
     }
 
+    @Test func aNodeThatChangedMeanwhileIsNotOverwritten() async throws {
+        try await withDirectory { directory in
+            let store = try await ObjectStore.open(StoreConfiguration(directory: "\(directory)/swarm", logger: Self.logger))
+            try await store.update { transaction throws(ApusError) in try transaction.create(.node(makeNode("n1"))) }
+            let seen = try #require(store.read().nodes["n1"])
+            var spec = seen.spec
+            spec.availability = .drain
+            let drained = try NodeDraft.update(seen, to: spec, in: store.read(), now: SystemClock().now())
+            try await store.update { transaction throws(ApusError) in try transaction.update(.node(drained), matching: seen.version) }
+            spec.labels = ["a": "b"]
+            let late = try NodeDraft.update(seen, to: spec, in: store.read(), now: SystemClock().now())
+            do throws(ApusError) {
+                try await store.update { transaction throws(ApusError) in try transaction.update(.node(late), matching: seen.version) }
+                Issue.record("an update with a version of yesterday")
+            } catch {
+                #expect(error.code == .conflict)
+            }
+            #expect(store.read().nodes["n1"]?.spec.labels == [:])
+            #expect(store.read().nodes["n1"]?.availabilityChangedAt != .never)
+            await store.close()
+        }
+    }
+
     /// A manager, a dispatcher and an obedient node on a store, as an engine has them; all of it ends with the body.
     private func withEngine(_ directory: String, _ body: (ObjectStore) async throws -> Void) async throws {
         let store = try await ObjectStore.open(StoreConfiguration(directory: "\(directory)/swarm", logger: Self.logger))

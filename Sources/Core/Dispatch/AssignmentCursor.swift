@@ -5,8 +5,8 @@ import Wire
 
 /// What one node has been told, and the messages that bring it up to date.
 ///
-/// It compares with the state as it is, so that it does not matter how changes were gathered or which of them were missed. Of every task that was sent it
-/// keeps the id and a digest.
+/// It compares with the state as it is, so that it does not matter how changes were gathered or which of them were missed. Of every task
+/// that was sent it keeps the id and a digest.
 struct AssignmentCursor {
     /// Bytes of a message, about; the transport takes four times as much.
     static var sizeLimit: Int { 1 << 20 }

@@ -21,7 +21,7 @@ public struct DispatcherFailure: Error, Sendable, Hashable {
             self.init(
                 ApusError(Self.code(rpc.code), rpc.message.isEmpty ? "the manager answered \(rpc.code)" : rpc.message),
                 leader: rpc.metadata[stringValues: DispatcherMethods.leaderMetadata].first { !$0.isEmpty && $0.utf8.count <= 300 })
-        default: self.init(ApusError(error))
+        default: self.init(ApusError(error), leader: nil)
         }
     }
 

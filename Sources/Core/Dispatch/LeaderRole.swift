@@ -7,9 +7,10 @@ public struct LeaderRole: Sendable {
     /// - Parameter work: each works until it is cancelled: `Manager.run`, `NodeSessions.run`, the loops of the certificate authority.
     public init(_ work: [@Sendable () async -> Void]) { self.work = work }
 
-    /// Follows the terms in which this manager leads: begins the work with each, and cancels and awaits it at once when the term is over. Two never overlap.
-    /// Returns, with the work ended, when the stream ends or this is cancelled.
-    /// - Parameter terms: Raft's term while this manager leads, `nil` while it does not. Values that were replaced before they were looked at may be missing.
+    /// Follows the terms in which this manager leads: begins the work with each, and cancels and awaits it at once when the term is over.
+    /// Two never overlap. Returns, with the work ended, when the stream ends or this is cancelled.
+    /// - Parameter terms: Raft's term while this manager leads, `nil` while it does not. Values that were replaced
+    ///   before they were looked at may be missing.
     public func run(_ terms: AsyncStream<UInt64?>) async {
         var current: UInt64?
         var running: ConcurrentTask<Void, Never>?

@@ -84,10 +84,11 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
 
     // MARK: What nodes ask for
 
-    /// Registers the node and sends what it must know of the managers, at once and whenever it changes, until the session is over or the caller is cancelled.
+    /// Registers the node and sends what it must know of the managers, at once and whenever it changes, until the session is over or
+    /// the caller is cancelled.
     /// - Parameter peer: who is calling; `nil` without a certificate.
-    /// - Throws: `unauthenticated`, `permissionDenied`, `unavailable`, `invalidArgument`; `notFound` when another session of the node has taken its place;
-    ///   what `send` throws.
+    /// - Throws: `unauthenticated`, `permissionDenied`, `unavailable`, `invalidArgument`; `notFound` when another session of the node
+    ///   has taken its place; what `send` throws.
     public func serveSession(
         _ request: SessionRequest, from peer: PeerIdentity?, send: @Sendable (SessionMessage) async throws -> Void
     ) async throws {

@@ -155,7 +155,7 @@ extension RemoteDispatcher {
             // One of them is not accepted, and must not keep the others.
             guard batch.count > 1 else {
                 logger.error("the manager does not take a status: \(error.error.message)")
-                return reports.finish(batch, error.error)
+                return reports.finish(batch)
             }
             let (first, second) = batch.halves
             try await send(first, session)

@@ -28,7 +28,8 @@ public struct SessionNews: Sendable, Hashable {
     }
 
     public var connection: Connection
-    /// The last one of any session: the node's object (role, availability, labels), the managers, the heartbeat period, trust roots, the wish for a renewal.
+    /// The last one of any session: the node's object (role, availability, labels), the managers, the heartbeat period,
+    /// trust roots, the wish for a renewal.
     public var message: SessionMessage?
 }
 
@@ -37,9 +38,10 @@ public struct SessionNews: Sendable, Hashable {
 /// Whatever happens to the managers, the last set of tasks stands until a leader sends another one: no container stops for want of a manager.
 public final class RemoteDispatcher: AssignmentSource {
     /// Opens a connection to a manager, `host:port`, lends a client for it, and closes it when `use` returns or the caller is cancelled.
-    public typealias Connect = @Sendable (
-        _ address: String, _ use: @escaping @Sendable (any DispatcherClient) async -> Void
-    ) async throws(ApusError) -> Void
+    public typealias Connect =
+        @Sendable (
+            _ address: String, _ use: @escaping @Sendable (any DispatcherClient) async -> Void
+        ) async throws(ApusError) -> Void
 
     struct Session: Sendable {
         var id: ID

@@ -43,7 +43,8 @@ final class ReportQueue: Sendable {
     private let wakeup = Mutex<AsyncStream<Void>.Continuation?>(nil)
 
     /// Returns when the statuses, or newer ones of their tasks, are acknowledged.
-    /// - Throws: `cancelled`; what the manager says of a status that it will never take.
+    /// A status that the manager will never take counts as acknowledged: to say it again would not help.
+    /// - Throws: `cancelled`.
     func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) {
         guard !statuses.isEmpty else { return }
         let number = contents.withLock { contents in
@@ -97,7 +98,9 @@ final class ReportQueue: Sendable {
         let (stream, continuation) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         wakeup.withLock { $0 = continuation }
         contents.withLock { contents in
-            for (id, status) in contents.current where contents.pending[id] == nil { contents.pending[id] = Entry(status: status, number: contents.number) }
+            for (id, status) in contents.current where contents.pending[id] == nil {
+                contents.pending[id] = Entry(status: status, number: contents.number)
+            }
         }
         continuation.yield()
         return stream
@@ -116,7 +119,7 @@ final class ReportQueue: Sendable {
     }
 
     /// The manager has them, or will never take them.
-    func finish(_ batch: Batch, _ error: ApusError? = nil) {
+    func finish(_ batch: Batch) {
         let done = contents.withLock { contents -> [Waiter] in
             for (id, _) in batch.statuses where contents.pending[id]?.number == batch.numbers[id] { contents.pending[id] = nil }
             var done: [Waiter] = []
@@ -132,6 +135,6 @@ final class ReportQueue: Sendable {
             }
             return done
         }
-        for waiter in done { waiter.continuation.resume(returning: error) }
+        for waiter in done { waiter.continuation.resume(returning: nil) }
     }
 }

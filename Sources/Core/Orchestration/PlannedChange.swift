@@ -10,7 +10,7 @@ public enum PlannedChange: Sendable, Hashable {
     case desire(task: ID, TaskState)
     /// READY to RUNNING, unless something else is desired by now.
     case promote(task: ID)
-    /// The node is gone, and so is whatever ran there.
+    /// The node is gone, or has been down for so long that it will not come back, and so is whatever ran there.
     case orphan(task: ID)
     case assign(task: ID, node: ID)
     /// It waits, and why.
@@ -46,7 +46,7 @@ public enum PlannedChange: Sendable, Hashable {
             guard var task = transaction.task(id), !task.status.state.isTerminal else { return false }
             task.status.state = .orphaned
             task.status.timestamp = now
-            task.status.message = "the node of the task was removed"
+            task.status.message = transaction.node(task.nodeID) == nil ? "the node of the task was removed" : "the node of the task has been down for too long"
             try transaction.update(task)
         case .assign(let id, let node):
             guard var task = transaction.task(id), task.status.state <= .pending, task.desiredState <= .running,

@@ -79,6 +79,7 @@ struct ServicePlanner<State: SwarmState> {
         } else {
             takeSeats(tasks)
             retire()
+            handOver()
             if isGlobal { fillNodes() } else { fillSlots() }
             update()
             promote()
@@ -122,7 +123,7 @@ struct ServicePlanner<State: SwarmState> {
 
     /// Whether no node knows the task, or will ever speak of it again.
     mutating func isDeletable(_ task: Task) -> Bool {
-        task.status.state.isTerminal || task.status.state < .assigned || ground(task.nodeID) == .gone
+        task.status.state.isTerminal || task.status.state < .assigned || ground(task.nodeID) == .gone || isLost(task)
     }
 
     /// Ends a task for another one in its seat; one that no node has heard of just goes.
@@ -239,13 +240,17 @@ struct ServicePlanner<State: SwarmState> {
                     emit(.orphan(task: task.id), key)
                     seats[key]?.tasks[index].status.state = .orphaned
                 }
-                if task.isWanted, isGone || task.status.state.isTerminal || isDisplaced(task) { stop(task, in: key) }
+                if isLost(task), let index = seats[key]?.tasks.firstIndex(where: { $0.id == task.id }) {
+                    emit(.orphan(task: task.id), key)
+                    seats[key]?.tasks[index].status.state = .orphaned
+                }
+                if task.isWanted, isGone || task.status.state.isTerminal || (isDisplaced(task) && !isPatient(task)) { stop(task, in: key) }
             }
         }
     }
 
     /// Whether the task must leave its node.
-    private mutating func isDisplaced(_ task: Task) -> Bool {
+    mutating func isDisplaced(_ task: Task) -> Bool {
         guard task.status.state >= .assigned, !task.nodeID.isEmpty else { return false }
         switch ground(task.nodeID) {
         case .gone, .down, .drained: return true

@@ -1,0 +1,1 @@
+../../OrchestrationTests/Support/MemorySwarm.swift
