@@ -37,6 +37,8 @@ struct SimulationProfile {
     var lossPercent = 0
     var duplicatePercent = 0
     var reorderPercent = 0
+    /// How often it is a leader that crashes or is cut off.
+    var leaderPercent = 0
     /// Weights of what happens in a step.
     var tick = 60
     var work = 400
@@ -53,24 +55,41 @@ struct SimulationProfile {
     var connection = 0
 
     /// A different kind of bad day for each seed: some faults much, some not at all.
-    init(using generator: inout SeededGenerator) {
+    init(isStorm: Bool, using generator: inout SeededGenerator) {
         func maybe(_ values: Int...) -> Int { values.randomElement(using: &generator) ?? 0 }
         voters = maybe(3, 3, 3, 5, 2, 1, 4)
         spares = maybe(0, 1, 2)
-        steps = maybe(500, 800, 1200)
+        steps = maybe(800, 1600, 3200)
         lossPercent = maybe(0, 0, 5, 20)
         duplicatePercent = maybe(0, 5, 15)
         reorderPercent = maybe(0, 10, 40)
-        tick = maybe(30, 60, 120)
+        tick = maybe(40, 100, 160)
         work = maybe(150, 400, 600)
         client = maybe(40, 90, 180)
         crash = maybe(0, 2, 6, 10)
-        partition = maybe(0, 2, 5, 8)
+        restart = maybe(4, 12)
+        heal = maybe(1, 2, 6)
+        partition = maybe(0, 2, 4, 8)
         membership = spares == 0 ? maybe(0, 0, 8) : maybe(8, 25)
         transfer = maybe(0, 0, 3, 8)
         snapshot = maybe(0, 4, 15)
         slow = maybe(0, 3)
         connection = maybe(0, 0, 5)
+        guard isStorm || maybe(0, 1, 2) == 0 else { return }
+        // A storm: leaders come and go before their entries are everywhere.
+        voters = maybe(3, 5, 5)
+        steps = maybe(2000, 4000)
+        // More messages than arrive would only drown each other: a tick makes about two.
+        tick = maybe(100, 160)
+        work = 400
+        deliver = 450
+        client = maybe(60, 120)
+        crash = maybe(4, 10, 20)
+        restart = maybe(10, 30)
+        partition = maybe(5, 12)
+        heal = maybe(4, 12)
+        reorderPercent = maybe(0, 10, 60)
+        leaderPercent = 70
     }
 }
 

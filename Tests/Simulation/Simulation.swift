@@ -21,15 +21,15 @@ final class Simulation {
     var trace: [String]?
     private let initial: Membership
 
-    init(seed: UInt64, mistakes: RaftMistakes = [], isTraced: Bool = false) {
+    init(seed: UInt64, mistakes: RaftMistakes = [], isStorm: Bool = false, isTraced: Bool = false) {
         self.seed = seed
         self.mistakes = mistakes
         var generator = SeededGenerator(seed: seed &* 0x2545_f491_4f6c_dd1d &+ 1)
-        profile = SimulationProfile(using: &generator)
+        profile = SimulationProfile(isStorm: isStorm, using: &generator)
         var settings = RaftSettings()
         settings.electionTicks = [3, 5, 10].randomElement(using: &generator) ?? 10
         settings.keptEntries = [2, 5, 500].randomElement(using: &generator) ?? 500
-        settings.appendLimit = [40, 150, 1 << 20].randomElement(using: &generator) ?? 1 << 20
+        settings.appendLimit = [40, 40, 150, 1 << 20].randomElement(using: &generator) ?? 1 << 20
         settings.inFlightLimit = [1, 3, 64].randomElement(using: &generator) ?? 64
         settings.promotionLag = [3, 100].randomElement(using: &generator) ?? 100
         self.settings = settings

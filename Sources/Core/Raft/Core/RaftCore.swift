@@ -57,7 +57,9 @@ public struct RaftCore: Sendable, Hashable {
         self.snapshot = snapshot
         log = RaftLog(base: snapshot.position, entries: entries)
         memberships = [MembershipRecord(index: snapshot.position.index, membership: snapshot.membership)]
-        generator = SeededGenerator(seed: seed ^ (id.number &* 0x9e37_79b9_7f4a_7c15))
+        // Scattered, so that members with the same seed and numbers in a row do not draw the same times.
+        var scatter = SeededGenerator(seed: id.number)
+        generator = SeededGenerator(seed: seed ^ scatter.next())
         for entry in entries { noteMembership(of: entry) }
         resetElectionTimer()
     }
