@@ -84,13 +84,14 @@ let package = Package(
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
-        module("Wire", in: "Sources/Core", ["Coding", grpc], exclude: ["CertificateAuthority.proto", "Identity.proto"]),
+        module("Wire", in: "Sources/Core", ["Coding", grpc], exclude: ["CertificateAuthority.proto", "Identity.proto", "Dispatch.proto", "Raft.proto", "Managers.proto"]),
         module(
             "Transport", in: "Sources/Core",
             [
                 "Wire", "OpenSSL", "COpenSSL", "CNGHTTP2", "Coding", grpc, logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ]),
+        module("Peers", in: "Sources/Core", ["Raft", "Wire", "Coding", grpc, logging]),
         module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
@@ -101,7 +102,7 @@ let package = Package(
         module(
             "Swarm", in: "Sources/Core",
             [
-                "Raft", "Store", "Wire", "Transport", "Security", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", grpc, logging,
+                "Raft", "Store", "Wire", "Transport", "Peers", "Security", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", grpc, logging,
             ]),
         module(
             "Engine", in: "Sources",
@@ -126,6 +127,10 @@ let package = Package(
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
             tests("RaftTests", ["Raft", "Files"]),
+            .testTarget(name: "SimulationTests", dependencies: ["Raft", pluginAPI], path: "Tests/Simulation", swiftSettings: swiftSettings),
+            tests(
+                "PeersTests",
+                ["Peers", "Raft", "Wire", "Coding", "Files", grpc, logging, .product(name: "GRPCInProcessTransport", package: "grpc-swift-2")]),
             tests(
                 "SecurityTests",
                 [

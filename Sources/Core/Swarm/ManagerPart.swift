@@ -4,6 +4,7 @@ import Files
 import GRPCCore
 import Logging
 public import Orchestration
+import Peers
 public import PluginAPI
 public import Raft
 import Security
@@ -20,7 +21,7 @@ public final class ManagerPart: Sendable {
     let sessions: NodeSessions<ObjectStore>
     let certificates: CertificateService
     private let directory: MemberDirectory
-    private let peers: RaftPeers
+    private let peers: GRPCRaftTransport
     private let connections: PeerConnections
     private let reports: NodeReports<ObjectStore>
     private let transport: NodeServerTransport
@@ -29,14 +30,16 @@ public final class ManagerPart: Sendable {
     private let removed = Mutex<Set<ID>>([])
     private let environment: SwarmEnvironment
     private let identity: @Sendable () -> PeerIdentity
+    private let onCluster: @Sendable (Cluster) -> Void
 
     /// Opens the store.
     /// - Parameters:
     ///   - isJoining: The group takes this manager in later; otherwise an empty folder becomes a group of one.
+    ///   - onCluster: Called with the cluster at first and after each of its changes; must not block.
     ///   - lock: What opens the keys at rest.
     static func open(
         _ record: NodeRecord, isJoining: Bool, lock: LocalLock?, connections: PeerConnections, identity: @escaping @Sendable () -> PeerIdentity,
-        environment: SwarmEnvironment
+        onCluster: @escaping @Sendable (Cluster) -> Void, environment: SwarmEnvironment
     ) async throws(ApusError) -> ManagerPart {
         let path = environment.directory
         let kept = Mutex(record)
@@ -50,24 +53,26 @@ public final class ManagerPart: Sendable {
                 }
             }
         }
-        let peers = RaftPeers(connections: connections, directory: directory, logger: logger)
+        let peers = GRPCRaftTransport(connector: MemberConnector(connections: connections, directory: directory), logger: logger)
         var configuration = StoreConfiguration(directory: "\(path)/raft", logger: logger)
         configuration.transport = peers
         configuration.isJoining = isJoining
         configuration.files = AutoLock(directory: path).files(lock)
         let store = try await ObjectStore.open(configuration)
-        return try ManagerPart(record, store, directory, peers, connections, identity, environment)
+        peers.attach(store.raft)
+        return try ManagerPart(record, store, directory, peers, connections, identity, onCluster, environment)
     }
 
     private init(
-        _ record: NodeRecord, _ store: ObjectStore, _ directory: MemberDirectory, _ peers: RaftPeers, _ connections: PeerConnections,
-        _ identity: @escaping @Sendable () -> PeerIdentity, _ environment: SwarmEnvironment
+        _ record: NodeRecord, _ store: ObjectStore, _ directory: MemberDirectory, _ peers: GRPCRaftTransport, _ connections: PeerConnections,
+        _ identity: @escaping @Sendable () -> PeerIdentity, _ onCluster: @escaping @Sendable (Cluster) -> Void, _ environment: SwarmEnvironment
     ) throws(ApusError) {
         self.store = store
         self.directory = directory
         self.peers = peers
         self.connections = connections
         self.identity = identity
+        self.onCluster = onCluster
         self.environment = environment
         self.record = Mutex(record)
         var configuration = NodeSessionsConfiguration<StoreSnapshot>()
@@ -103,7 +108,11 @@ public final class ManagerPart: Sendable {
             services: [
                 CertificateRPC(forwarding),
                 DispatcherService(sessions: sessions, leader: leader, logger: environment.logger),
-                RaftService(node: store.raft, refusal: refusal, member: { [directory] in directory.member(of: $0) }),
+                RaftService(
+                    node: store.raft,
+                    memberOf: { [directory] node in
+                        refusal(PeerIdentity.current) == nil ? directory.member(of: node) : nil
+                    }),
                 ManagersService(
                     store: store, directory: directory, refusal: refusal, leader: leader, certificates: forwarding, answer: environment.answer,
                     logger: environment.logger),
@@ -163,7 +172,6 @@ public final class ManagerPart: Sendable {
                     if !ConcurrentTask.isCancelled { self.environment.onFailure(ApusError(.failed, "the managers' port is lost: \(error)")) }
                 }
             }
-            group.addTask { await self.peers.run(self.store.raft) }
             group.addTask { await self.followNodes() }
             group.addTask { await self.environment.follow(self.store) }
             group.addTask { await LeaderRole(self.leaderWork).run(self.store.leadership()) }
@@ -176,6 +184,7 @@ public final class ManagerPart: Sendable {
                 await Self.untilCancelled()
                 self.server.beginGracefulShutdown()
                 await self.store.close()
+                await self.peers.close()
             }
             await group.waitForAll()
         }
@@ -225,6 +234,7 @@ public final class ManagerPart: Sendable {
         while !ConcurrentTask.isCancelled {
             let (snapshot, commits) = store.watch()
             follow(snapshot)
+            if let cluster = snapshot.cluster { onCluster(cluster) }
             for await commit in commits {
                 var mustCheck = false
                 for change in commit.changes {
@@ -232,6 +242,7 @@ public final class ManagerPart: Sendable {
                         removed.withLock { _ = $0.insert(node.id) }
                         mustCheck = true
                     }
+                    if case .updated(.cluster(let cluster), from: _) = change { onCluster(cluster) }
                     if change.isOfNode { mustCheck = mustCheck || Self.changesRole(change) }
                 }
                 guard commit.changes.contains(where: \.isOfNode) else { continue }
@@ -264,7 +275,8 @@ public final class ManagerPart: Sendable {
     /// Whether this manager has a say in the group.
     var isVoter: Bool { store.raft.membership.voters.contains(store.memberID) }
 
-    /// Asks the leader to take this manager in, and returns when it has a say. Done again, it goes on where it was.
+    /// Asks the leader to take this manager in, and returns when it has a say. Done again, it goes on where it was; by a manager that was away,
+    /// it tells where it is now, and learns who came meanwhile.
     func join(through managers: [String]) async throws(ApusError) {
         let (memberID, address) = (store.memberID.number, record.withLock { $0.advertiseAddress })
         var request = JoinGroupRequest()
@@ -273,6 +285,7 @@ public final class ManagerPart: Sendable {
         let addresses = managers.filter { $0 != address }
         let answer: JoinGroupResponse = try await LeaderClient.callLeader(ManagersMethods.join, request, among: addresses, over: connections)
         directory.add(answer.members)
+        if isVoter { return }
         var completion = CompleteJoinRequest()
         completion.memberID = memberID
         let _: ManagersAnswer = try await LeaderClient.callLeader(
@@ -312,5 +325,18 @@ public final class ManagerPart: Sendable {
     /// The dispatcher of this process, for its own node.
     var localDispatcher: LocalDispatcherClient {
         LocalDispatcherClient(sessions: sessions, reports: reports, identity: identity, leader: Self.leader(store, directory))
+    }
+}
+
+/// The way to a member of the group.
+private struct MemberConnector: PeerConnector {
+    let connections: PeerConnections
+    let directory: MemberDirectory
+
+    func client(for member: MemberID) async throws -> any RaftPeer {
+        guard let address = directory.address(of: member) else {
+            throw ApusError(.notFound, "it is not known where manager \(member) is")
+        }
+        return try connections.client(for: address)
     }
 }

@@ -219,9 +219,6 @@ extension SwarmNode {
         lock.withLock { $0 = next }
     }
 
-    /// After a change of the cluster on this manager.
-    public func clusterChanged(_ cluster: Cluster) async throws(ApusError) { try applyLock(cluster) }
-
     func publish(_ action: String, _ id: ID) {
         environment.events.publish(.init(type: "swarm", action: action, actorID: id.text, scope: "swarm", time: WallClock().now()))
     }

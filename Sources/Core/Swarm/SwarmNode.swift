@@ -32,6 +32,9 @@ public actor SwarmNode {
     private let roles: AsyncStream<NodeRole>
     private nonisolated let role: AsyncStream<NodeRole>.Continuation
     private var roleWork: ConcurrentTask<Void, Never>?
+    private let clusters: AsyncStream<Cluster>
+    private nonisolated let cluster: AsyncStream<Cluster>.Continuation
+    private var clusterWork: ConcurrentTask<Void, Never>?
 
     var logger: Logger { environment.logger }
     var directory: String { environment.directory }
@@ -39,6 +42,7 @@ public actor SwarmNode {
     public init(_ environment: SwarmEnvironment) {
         self.environment = environment
         (roles, role) = AsyncStream.makeStream(of: NodeRole.self)
+        (clusters, cluster) = AsyncStream.makeStream(of: Cluster.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     // MARK: What there is
@@ -185,6 +189,9 @@ public actor SwarmNode {
             roleWork = ConcurrentTask { [weak self, roles] in
                 for await role in roles { await self?.take(role) }
             }
+            clusterWork = ConcurrentTask { [weak self, clusters] in
+                for await cluster in clusters { await self?.take(cluster) }
+            }
         }
     }
 
@@ -196,7 +203,7 @@ public actor SwarmNode {
                 let certificate = renewer.certificate
                 return PeerIdentity(
                     nodeID: certificate.nodeID, role: certificate.role, clusterID: certificate.clusterID, serial: certificate.serial)
-            }, environment: environment)
+            }, onCluster: { [cluster] in cluster.yield($0) }, environment: environment)
         managerWork = ConcurrentTask { await manager.run() }
         do throws(ApusError) {
             try await manager.waitUntilListening()
@@ -212,14 +219,14 @@ public actor SwarmNode {
         let logger = logger
         joinWork = ConcurrentTask {
             var pause = Duration.milliseconds(200)
-            while !ConcurrentTask.isCancelled, !manager.isVoter {
+            while !ConcurrentTask.isCancelled, !manager.store.isLeader {
                 do throws(ApusError) {
                     try await manager.join(through: dispatcher.managers)
-                    logger.info("this node is a manager")
+                    logger.debug("this manager is one of the group")
                     return
                 } catch {
                     if ConcurrentTask.isCancelled { return }
-                    logger.warning("this node is not a manager yet: \(error.message)")
+                    logger.log(level: manager.isVoter ? .debug : .warning, "this node is not among the managers yet: \(error.message)")
                 }
                 try? await ConcurrentTask.sleep(for: pause)
                 pause = min(pause * 2, .seconds(5))
@@ -251,6 +258,15 @@ public actor SwarmNode {
         }
     }
 
+    /// The keys at rest follow what the cluster says, on every manager.
+    private func take(_ cluster: Cluster) {
+        guard current.withLock({ $0?.manager }) != nil else { return }
+        do throws(ApusError) { try applyLock(cluster) } catch {
+            logger.error("the keys at rest could not be locked or unlocked as the swarm wants it: \(error.message)")
+            current.withLock { $0?.problem = error }
+        }
+    }
+
     private func endManager() async {
         let work = managerWork
         managerWork = nil
@@ -276,8 +292,11 @@ public actor SwarmNode {
     /// Ends for good, with the engine.
     public func shutDown() async {
         role.finish()
+        cluster.finish()
         roleWork?.cancel()
+        clusterWork?.cancel()
         await roleWork?.value
+        await clusterWork?.value
         // Nodes that restart say nothing: their tasks go on, and are taken back.
         await end()
     }

@@ -45,7 +45,7 @@ public struct EngineServer: Sendable {
                 describe: { configuration.describeNode(plugins: registry) }, scheduler: { (try? registry.scheduler()) ?? NoScheduler() },
                 authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) },
                 activePlugins: { PluginController.active(registry) }, answer: { await forwarded.answer($0) },
-                onFailure: { failing.yield($0) }, logger: logger))
+                follow: { await StoreEvents.publish(from: $0, to: events) }, onFailure: { failing.yield($0) }, logger: logger))
         let plugins = PluginController(registry: registry, swarm: swarm, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)

@@ -17,10 +17,17 @@ extension RaftCore {
         uncommittedBytes = 0
     }
 
+    /// Whether this member is a voter, or would be if what is not committed were undone: a member whose log has its own removal may be the
+    /// only one that can win and so commit the removal (the thesis, section 4.2.2).
+    var mayCampaign: Bool {
+        let decided = memberships.lastIndex { $0.index <= log.committed } ?? 0
+        return memberships[min(decided, memberships.count)...].contains { $0.membership.voters.contains(id) }
+    }
+
     /// Asks for votes. A pre-vote first finds out whether an election could be won, so that a member that was cut off does not
     /// disturb a working group with its term.
     mutating func campaign(isPreVote: Bool, isTransfer: Bool) {
-        guard membership.voters.contains(id) else { return }
+        guard mayCampaign else { return }
         leader = nil
         resetElectionTimer()
         votes = [id: true]

@@ -90,6 +90,8 @@ extension RaftCore {
                 continue
             }
             guard let previousTerm = log.term(at: state.match) else {
+                // What it needs is gone from the log. Its answer tells whether what is in flight was lost; then it gets a snapshot.
+                send(to: member, .append(previous: LogPosition(), entries: [], commit: 0, round: heartbeatRound))
                 sendEntries(to: member)
                 continue
             }

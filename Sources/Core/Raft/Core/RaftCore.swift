@@ -57,7 +57,9 @@ public struct RaftCore: Sendable, Hashable {
         self.snapshot = snapshot
         log = RaftLog(base: snapshot.position, entries: entries)
         memberships = [MembershipRecord(index: snapshot.position.index, membership: snapshot.membership)]
-        generator = SeededGenerator(seed: seed ^ (id.number &* 0x9e37_79b9_7f4a_7c15))
+        // Scattered, so that members with the same seed and numbers in a row do not draw the same times.
+        var scatter = SeededGenerator(seed: id.number)
+        generator = SeededGenerator(seed: seed ^ scatter.next())
         for entry in entries { noteMembership(of: entry) }
         resetElectionTimer()
     }
@@ -124,7 +126,7 @@ public struct RaftCore: Sendable, Hashable {
     private mutating func tick() {
         ticksSinceContact += 1
         guard role == .leader else {
-            if ticksSinceContact >= electionTimeout, membership.voters.contains(id) {
+            if ticksSinceContact >= electionTimeout, mayCampaign {
                 campaign(isPreVote: membership.voters != [id], isTransfer: false)
             }
             return
@@ -183,7 +185,7 @@ public struct RaftCore: Sendable, Hashable {
         case .appendAccepted(let match, let round): appendAccepted(from: message.from, match: match, round: round)
         case .appendRejected(let previousIndex, let hint, let round):
             appendRejected(from: message.from, previousIndex: previousIndex, hint: hint, round: round)
-        case .timeoutNow: if membership.voters.contains(id), role != .leader { campaign(isPreVote: false, isTransfer: true) }
+        case .timeoutNow: if role != .leader { campaign(isPreVote: false, isTransfer: true) }
         case .readRequest(let id): read(id: id, from: message.from)
         case .readResponse(let id, let index): output.reads.append(RaftOutput.ReadReady(id: id, index: index))
         case .readRejected(let id, let isBusy): reject(id, isBusy ? .busy : .notLeader)

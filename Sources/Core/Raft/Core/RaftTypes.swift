@@ -10,7 +10,7 @@ public struct MemberID: Hashable, Sendable, Comparable, CustomStringConvertible 
 }
 
 /// Who takes part: voters decide, learners only follow.
-public struct Membership: Hashable, Sendable {
+public struct Membership: Hashable, Sendable, CustomStringConvertible {
     public var voters: Set<MemberID>
     public var learners: Set<MemberID>
 
@@ -21,6 +21,8 @@ public struct Membership: Hashable, Sendable {
 
     /// Voters and learners.
     public var all: Set<MemberID> { voters.union(learners) }
+
+    public var description: String { "voters \(voters.sorted()), learners \(learners.sorted())" }
 }
 
 /// One change of the membership; a group makes one at a time.

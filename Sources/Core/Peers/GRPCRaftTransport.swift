@@ -1,0 +1,92 @@
+public import Logging
+public import PluginAPI
+public import Raft
+import Synchronization
+import Wire
+
+/// Raft's messages over gRPC: one stream to each member, made again when it breaks. What the connection cannot take is dropped, oldest
+/// first. A broken stream is reported to the node at once.
+public final class GRPCRaftTransport: RaftTransport {
+    private struct State {
+        weak var node: RaftNode?
+        var links: [MemberID: PeerLink] = [:]
+        var isClosed = false
+    }
+
+    private let state = Mutex(State())
+    private let connector: any PeerConnector
+    private let logger: Logger
+
+    public init(connector: any PeerConnector, logger: Logger) {
+        self.connector = connector
+        self.logger = logger
+    }
+
+    /// Tells which node hears of broken connections. Called once, after the node is open.
+    public func attach(_ node: RaftNode) { state.withLock { $0.node = node } }
+
+    /// Ends every stream and waits for it. The node must be closed first.
+    public func close() async {
+        let links = state.withLock { state in
+            state.isClosed = true
+            defer { state.links = [:] }
+            return Array(state.links.values)
+        }
+        for link in links { await link.end() }
+    }
+
+    /// Lets go of a member that left the group.
+    public func forget(_ member: MemberID) async {
+        let link = state.withLock { $0.links.removeValue(forKey: member) }
+        await link?.end()
+    }
+
+    public func send(_ messages: [RaftMessage]) {
+        for (member, batch) in Dictionary(grouping: messages, by: \.to) { link(member)?.add(batch) }
+    }
+
+    public func sendSnapshot(_ message: RaftMessage, _ chunks: SnapshotChunks) async throws(ApusError) {
+        do {
+            try await connector.client(for: message.to).installSnapshot(RaftPeerMessage(message), chunks)
+        } catch {
+            throw ApusError(.unavailable, "\(error)")
+        }
+    }
+
+    private func link(_ member: MemberID) -> PeerLink? {
+        state.withLock { state in
+            if state.isClosed { return nil }
+            if let link = state.links[member] { return link }
+            let link = PeerLink(member)
+            state.links[member] = link
+            link.start { [weak self] in await self?.run(link) }
+            return link
+        }
+    }
+
+    private func run(_ link: PeerLink) async {
+        var pause = Duration.milliseconds(50)
+        while !ConcurrentTask.isCancelled {
+            let start = ContinuousClock.now
+            do {
+                let client = try await connector.client(for: link.member)
+                let signals = link.signals()
+                try await client.sendRaft { write in
+                    for await _ in signals {
+                        while let batch = link.take() { try await write(batch) }
+                    }
+                } onEnd: {
+                    link.endSignals()
+                }
+            } catch {
+                logger.debug("the stream to a manager broke", metadata: ["member": "\(link.member)", "reason": "\(error)"])
+            }
+            if ConcurrentTask.isCancelled { return }
+            state.withLock { $0.node }?.unreachable(link.member)
+            // One that held for a while is tried again at once.
+            pause = ContinuousClock.now - start > .seconds(2) ? .milliseconds(50) : min(pause * 2, .seconds(1))
+            try? await ConcurrentTask.sleep(for: pause)
+            link.clear()
+        }
+    }
+}
