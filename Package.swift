@@ -85,6 +85,16 @@ let package = Package(
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
         module("Wire", in: "Sources/Core", ["Coding", grpc]),
+        module(
+            "Transport", in: "Sources/Core",
+            [
+                "Wire", "OpenSSL", "COpenSSL", "CNGHTTP2", "Coding", grpc, logging,
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ]),
+        // The peer that foreign gRPC and HTTP/2 programs are tried against.
+        .executableTarget(
+            name: "TransportPeer", dependencies: ["Transport", "Wire", "OpenSSL", grpc, logging, pluginAPI], path: "Tests/TransportPeer",
+            swiftSettings: swiftSettings),
         module("Security", in: "Sources/Core", ["Store", "OpenSSL", "Files", logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
@@ -113,6 +123,12 @@ let package = Package(
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
             tests("RaftTests", ["Raft", "Files"]),
+            tests(
+                "TransportTests",
+                [
+                    "Transport", "TransportPeer", "Wire", "OpenSSL", grpc, logging,
+                    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                ]),
             tests("SecurityTests", ["Security", "CAInternal", "OpenSSL", "Files"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),

@@ -151,7 +151,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
         if headers.httpStatus != 200 {
             stream.deliver(.status(Status(httpStatusCode: headers.httpStatus), [:]))
             stream.endInbound()
-            return reset(stream)
+            return reset(stream, NGHTTP2_CANCEL)
         }
         if !headers.isGRPC { return fail(stream, .unknown, "the answer is not gRPC but \"\(headers.contentType.prefix(80))\"") }
         if !headers.encoding.isEmpty, headers.encoding != "identity" {
@@ -162,15 +162,11 @@ final class ClientConnection: Connection, @unchecked Sendable {
 
     override func inputEnded(_ stream: CallStream) { fail(stream, .internalError, "the server ended the call without a status") }
 
-    override func decodingFailed(_ stream: CallStream) { reset(stream) }
+    override func decodingFailed(_ stream: CallStream) { reset(stream, NGHTTP2_CANCEL) }
 
     private func fail(_ stream: CallStream, _ code: RPCError.Code, _ message: String) {
         stream.endInbound(RPCError(code: code, message: message))
-        reset(stream)
+        reset(stream, NGHTTP2_CANCEL)
     }
 
-    private func reset(_ stream: CallStream) {
-        stream.isDiscarding = true
-        session?.reset(stream: stream.number, NGHTTP2_CANCEL)
-    }
 }
