@@ -126,7 +126,7 @@ let package = Package(
             tests(
                 "TransportTests",
                 [
-                    "Transport", "TransportPeer", "Wire", "OpenSSL", grpc, logging,
+                    "Transport", "TransportPeer", "CNGHTTP2", "Wire", "OpenSSL", grpc, logging,
                     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 ]),
             tests("SecurityTests", ["Security", "CAInternal", "OpenSSL", "Files"]),

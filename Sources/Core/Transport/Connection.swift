@@ -49,6 +49,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     private var expiry: Scheduled<Void>?
     private var isFlushing = false
     private var isShuttingDown = false
+    private var needsCheck = false
     private(set) var remoteAddress = ""
 
     init(configuration: TransportConfiguration, security: ConnectionSecurity, eventLoop: any EventLoop, logger: Logger) {
@@ -122,7 +123,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         schedule(after: configuration.keepaliveIdle)
         if let peer { armExpiry(peer) }
         // The credentials may have changed since the handshake began.
-        if let credentials = security.credentials, credentials.context !== verifiedWith { check() }
+        if let credentials = security.credentials, needsCheck || credentials.context !== verifiedWith { check() }
         guard phase == .open else { return }
         opened()
         flush()
@@ -244,8 +245,9 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         do throws(HTTP2Failure) {
             try session.receive(bytes, now: NIODeadline.now().uptimeNanoseconds)
         } catch {
-            violated(error)
             flush()
+            guard phase == .open else { return }
+            violated(error)
             close("HTTP/2: \(error.reason)")
         }
     }
@@ -277,7 +279,10 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
             if let output = tls.takeOutput() { context.writeAndFlush(wrapOutboundOut(output), promise: nil) }
         }
         isFlushing = false
-        if !isSound {
+        if let fault = session.fault, !session.wantsWrite || !isSound {
+            violated(fault)
+            close("HTTP/2: \(fault.reason)")
+        } else if !isSound {
             close("HTTP/2 failed: \(session.complaint)")
         } else if !session.wantsWrite, !session.wantsRead {
             close(session.complaint.isEmpty ? "the connection ended in order" : "HTTP/2: \(session.complaint)")
@@ -387,6 +392,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     func recheck() { eventLoop.execute { self.check() } }
 
     private func check() {
+        if phase == .handshaking { needsCheck = true }
         guard phase == .open, let tls, let credentials = security.credentials, let reason = tls.reverify(with: credentials.context) else { return }
         logger.notice(
             "a live connection is refused now",
