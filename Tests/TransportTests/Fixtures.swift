@@ -23,13 +23,14 @@ struct TestAuthority {
     static var now: Timestamp { PeerCertificate.now() }
 
     func identity(
-        _ node: String, unit: String = "swarm-manager", cluster: String = "cluster", now: Timestamp = Self.now, lifetime: Duration = .seconds(3600)
+        _ node: String, unit: String = "swarm-manager", cluster: String = "cluster", now: Timestamp = Self.now, lifetime: Duration = .seconds(3600),
+        names: [String] = []
     ) throws -> TransportCredentials.Identity {
         let nodeKey = try PrivateKey.generate()
         let subject = DistinguishedName(commonName: node, organizationalUnit: unit, organization: cluster)
         let request = try CertificateRequest(key: nodeKey, subject: subject)
         let certificate = try CertificateSigning.sign(
-            request, subject: subject, alternativeNames: [], authority: root, authorityKey: key, now: now, lifetime: lifetime)
+            request, subject: subject, alternativeNames: names, authority: root, authorityKey: key, now: now, lifetime: lifetime)
         return TransportCredentials.Identity(certificateChain: try certificate.pem(), privateKey: try nodeKey.pem())
     }
 
