@@ -11,7 +11,8 @@ import Testing
 
     /// Sends bytes to a plain server, checks that the connection ends, and that the server still serves.
     private func expectEnd(
-        _ bytes: [UInt8], goAway: UInt32? = nil, configuration: TransportConfiguration = TransportConfiguration(), service: EchoService = EchoService(),
+        _ bytes: [UInt8], goAway: UInt32? = nil, configuration: TransportConfiguration = TransportConfiguration(),
+        service: EchoService = EchoService(),
         _ check: (ServerStatistics) -> Bool
     ) async throws {
         try await Fixture.withServer(.plaintext, configuration: configuration, service: service) { server, port in
@@ -58,7 +59,8 @@ import Testing
     }
 
     @Test func emptyData() async throws {
-        let bytes = Frames.preface + Frames.settings + Frames.request(1, "/test.Echo/Hang") + Array((0..<2000).map { _ in Frames.data(1, []) }.joined())
+        let bytes =
+            Frames.preface + Frames.settings + Frames.request(1, "/test.Echo/Hang") + Array((0..<2000).map { _ in Frames.data(1, []) }.joined())
         try await expectEnd(bytes, goAway: Self.enhanceYourCalm) { $0.floods == 1 }
     }
 

@@ -40,7 +40,9 @@ import Testing
                     ).output
                 }
                 defer { if let file = fopen("\(folder)/stop", "w") { fclose(file) } }
-                let isUp = try await Fixture.becomesTrue { Int(try await PeerPrograms.run("tail -n 1 '\(folder)/port'").output.prefix { $0 != "\n" }) != nil }
+                let isUp = try await Fixture.becomesTrue {
+                    Int(try await PeerPrograms.run("tail -n 1 '\(folder)/port'").output.prefix { $0 != "\n" }) != nil
+                }
                 #expect(isUp)
                 let port = Int(try await PeerPrograms.run("tail -n 1 '\(folder)/port'").output.prefix { $0 != "\n" }) ?? 0
                 let credentials = try TransportCredentials(roots: authority.rootPEM, identity: authority.identity("swift1"))
@@ -70,7 +72,8 @@ import Testing
         let late = await client.failure("Hang", options: .with { $0.timeout = .seconds(1) })
         #expect(late?.code == .deadlineExceeded)
         let count = try await client.serverStreaming(
-            request: ClientRequest(message: [10]), descriptor: EchoService.method("ServerStream"), serializer: BytesCoder(), deserializer: BytesCoder(),
+            request: ClientRequest(message: [10]), descriptor: EchoService.method("ServerStream"), serializer: BytesCoder(),
+            deserializer: BytesCoder(),
             options: .defaults
         ) { response in
             var count = 0
@@ -79,7 +82,9 @@ import Testing
         }
         #expect(count == 1000)
         let joined = try await client.clientStreaming(
-            request: StreamingClientRequest { writer in for number in 0..<500 { try await writer.write([UInt8](repeating: UInt8(number & 255), count: 1000)) } },
+            request: StreamingClientRequest { writer in
+                for number in 0..<500 { try await writer.write([UInt8](repeating: UInt8(number & 255), count: 1000)) }
+            },
             descriptor: EchoService.method("Joined"), serializer: BytesCoder(), deserializer: BytesCoder(), options: .defaults
         ) { try $0.message }
         #expect(joined.count == 500_000)

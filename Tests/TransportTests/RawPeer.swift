@@ -43,7 +43,9 @@ final class RawPeer: Sendable {
         var position = 0
         while position + 9 <= bytes.count {
             let length = Int(bytes[position]) << 16 | Int(bytes[position + 1]) << 8 | Int(bytes[position + 2])
-            if bytes[position + 3] == 7, position + 17 <= bytes.count { return bytes[(position + 13)..<(position + 17)].reduce(0) { $0 << 8 | UInt32($1) } }
+            if bytes[position + 3] == 7, position + 17 <= bytes.count {
+                return bytes[(position + 13)..<(position + 17)].reduce(0) { $0 << 8 | UInt32($1) }
+            }
             position += 9 + length
         }
         return nil
@@ -81,12 +83,16 @@ enum Frames {
     }
 
     static func request(
-        _ stream: UInt32, _ path: String, ends: Bool = false, method: String = "POST", contentType: String = "application/grpc", more: [(String, String)] = []
+        _ stream: UInt32, _ path: String, ends: Bool = false, method: String = "POST", contentType: String = "application/grpc",
+        more: [(String, String)] = []
     ) -> [UInt8] {
         frame(
             1, flags: ends ? 5 : 4, stream: stream,
             fields(
-                [(":method", method), (":scheme", "http"), (":path", path), (":authority", "test"), ("content-type", contentType), ("te", "trailers")]
+                [
+                    (":method", method), (":scheme", "http"), (":path", path), (":authority", "test"), ("content-type", contentType),
+                    ("te", "trailers"),
+                ]
                     + more))
     }
 

@@ -16,7 +16,9 @@ struct ResponseReader {
             let stream = bytes[(position + 5)..<(position + 9)].reduce(0) { $0 << 8 | UInt32($1) }
             guard position + 9 + length <= bytes.count else { break }
             if type == 1 {
-                for (name, value) in inflate(inflater, Array(bytes[(position + 9)..<(position + 9 + length)])) { fields[stream, default: [:]][name] = value }
+                for (name, value) in inflate(inflater, Array(bytes[(position + 9)..<(position + 9 + length)])) {
+                    fields[stream, default: [:]][name] = value
+                }
             }
             if type <= 1, flags & 1 != 0 { ended.insert(stream) }
             position += 9 + length

@@ -89,7 +89,8 @@ final class ClientConnection: Connection, @unchecked Sendable {
 
     override func goAwayReceived(code: UInt32, reason: String) {
         logger.debug(
-            "a server takes no more calls", metadata: ["peer": "\(remoteAddress)", "code": "\(StatusMapping.name(ofCode: code))", "reason": "\(reason)"])
+            "a server takes no more calls",
+            metadata: ["peer": "\(remoteAddress)", "code": "\(StatusMapping.name(ofCode: code))", "reason": "\(reason)"])
         drain()
     }
 

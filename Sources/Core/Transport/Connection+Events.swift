@@ -57,7 +57,8 @@ extension Connection {
     func closed(stream number: Int32, code: UInt32) {
         guard let stream = streams.removeValue(forKey: number) else { return }
         streamClosed(stream, code: code)
-        stream.close(code == NGHTTP2_NO_ERROR.rawValue ? RPCError(code: .unavailable, message: "the call has ended") : StatusMapping.error(resetCode: code))
+        stream.close(
+            code == NGHTTP2_NO_ERROR.rawValue ? RPCError(code: .unavailable, message: "the call has ended") : StatusMapping.error(resetCode: code))
     }
 
     func produce(stream number: Int32, into buffer: UnsafeMutableRawBufferPointer) -> HTTP2Production {

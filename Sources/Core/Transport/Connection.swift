@@ -3,7 +3,6 @@ import GRPCCore
 import Logging
 import NIOCore
 import PluginAPI
-import Synchronization
 import Wire
 
 /// One connection, of either side: joins the socket, TLS and HTTP/2, and moves the bytes of its calls.
@@ -14,27 +13,13 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// What tasks ask of the loop.
-    enum Order {
-        case wrote(CallStream)
-        case credit(CallStream, Int)
-        case cancel(CallStream)
-    }
-
-    private struct Mailbox: ~Copyable {
-        var orders: [Order] = []
-        var isScheduled = false
-        /// Set when the connection is gone.
-        var end: RPCError?
-    }
-
     enum Phase { case handshaking, open, closed }
 
     let configuration: TransportConfiguration
     let logger: Logger
     let eventLoop: any EventLoop
     let security: ConnectionSecurity
-    private let mailbox = Mutex(Mailbox())
+    private let mailbox = Mailbox()
 
     private(set) var phase = Phase.handshaking
     private(set) var context: ChannelHandlerContext?
@@ -136,7 +121,8 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         expiry = eventLoop.scheduleTask(in: TimeAmount(min(left + .milliseconds(10), .seconds(3600)))) { [weak self] in
             guard let self, phase == .open else { return }
             if peer.notAfter <= PeerCertificate.now() {
-                logger.info("a connection ends with its peer's certificate", metadata: ["peer": "\(remoteAddress)", "node": "\(peer.identity.nodeID)"])
+                logger.info(
+                    "a connection ends with its peer's certificate", metadata: ["peer": "\(remoteAddress)", "node": "\(peer.identity.nodeID)"])
                 close("the peer's certificate has expired")
             } else {
                 armExpiry(peer)
@@ -153,12 +139,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         expiry?.cancel()
         if let registration { security.credentials?.remove(registration) }
         let error = RPCError(code: .unavailable, message: reason)
-        let orders = mailbox.withLock { mailbox -> [Order] in
-            mailbox.end = error
-            defer { mailbox.orders = [] }
-            return mailbox.orders
-        }
-        for order in orders { refuse(order, error) }
+        for order in mailbox.close(error) { Mailbox.refuse(order, error) }
         for stream in streams.values {
             stream.close(error)
             streamClosed(stream, code: NGHTTP2_INTERNAL_ERROR.rawValue)
@@ -294,29 +275,14 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     // MARK: orders of tasks
 
     /// From any thread.
-    func post(_ order: Order) {
-        let (wake, end) = mailbox.withLock { mailbox -> (Bool, RPCError?) in
-            if let end = mailbox.end { return (false, end) }
-            mailbox.orders.append(order)
-            defer { mailbox.isScheduled = true }
-            return (!mailbox.isScheduled, nil)
-        }
-        if let end { refuse(order, end) }
-        if wake { eventLoop.execute { self.carryOut() } }
-    }
-
-    private func refuse(_ order: Order, _ error: RPCError) {
-        if case .wrote(let stream) = order { stream.close(error) }
+    func post(_ order: Mailbox.Order) {
+        if mailbox.post(order) { eventLoop.execute { self.carryOut() } }
     }
 
     private func carryOut() {
-        let orders = mailbox.withLock { mailbox -> [Order] in
-            mailbox.isScheduled = false
-            defer { mailbox.orders = [] }
-            return mailbox.orders
-        }
+        let orders = mailbox.take()
         guard phase == .open, let session else {
-            for order in orders { refuse(order, RPCError(code: .unavailable, message: "the connection is not open")) }
+            for order in orders { Mailbox.refuse(order, RPCError(code: .unavailable, message: "the connection is not open")) }
             return
         }
         for order in orders {

@@ -94,7 +94,8 @@ final class HTTP2Session {
             Self.entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, settings.maximumMetadataBytes),
         ]
         entries.append(
-            role == .server ? Self.entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams) : Self.entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0))
+            role == .server
+                ? Self.entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams) : Self.entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0))
         guard nghttp2_submit_settings(session, 0, entries, entries.count) == 0,
             nghttp2_session_set_local_window_size(session, 0, 0, Int32(clamping: max(settings.connectionWindow, 65_535))) == 0
         else { return nil }

@@ -125,7 +125,8 @@ final class ServerConnection: Connection, @unchecked Sendable {
         let server = self.server
         let task = ConcurrentTask { [self] in
             await withServerContextRPCCancellationHandle { handle in
-                var serverContext = ServerContext(descriptor: descriptor, remotePeer: peer.remoteAddress, localPeer: localAddress, cancellation: handle)
+                var serverContext = ServerContext(
+                    descriptor: descriptor, remotePeer: peer.remoteAddress, localPeer: localAddress, cancellation: handle)
                 serverContext.transportSpecific = peer
                 stream.adopt(handle)
                 let call = ServerCall(stream: stream)
