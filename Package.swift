@@ -38,9 +38,9 @@ func executable(_ name: String, path: String? = nil, _ dependencies: [Target.Dep
         linkerSettings: [.unsafeFlags(["-Xlinker", "-rpath=$ORIGIN/../lib/apus", "-Xlinker", "-rpath=$ORIGIN/../../lib/apus"])])
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String] = [], resources: [Resource] = []) -> Target {
     .testTarget(
-        name: name, dependencies: dependencies + [pluginAPI], path: "Tests/\(name)",
+        name: name, dependencies: dependencies + [pluginAPI], path: "Tests/\(name)", exclude: exclude,
         resources: resources, swiftSettings: swiftSettings)
 }
 
@@ -137,6 +137,12 @@ let package = Package(
                     "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
+            tests(
+                "TransportTests",
+                [
+                    "Transport", "CNGHTTP2", "Wire", "OpenSSL", grpc, logging,
+                    .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                ], exclude: ["Peers", "Corpus"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),

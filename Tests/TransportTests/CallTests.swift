@@ -142,13 +142,15 @@ import Testing
         var configuration = TransportConfiguration()
         configuration.maximumMessageBytes = 1000
         try await withBoth(configuration: configuration) { client, _ in
-            #expect(await client.failure("Unary", [UInt8](repeating: 0, count: 1001))?.code == .resourceExhausted)
+            let first = await client.failure("Unary", [UInt8](repeating: 0, count: 1001))
+            #expect(first?.code == .resourceExhausted, "\(String(describing: first))")
             // Past the client's own bound, so that the server says it.
             let error = await client.failure("Unary", [UInt8](repeating: 0, count: 1001), options: .with { $0.maxRequestMessageBytes = 1 << 20 })
-            #expect(error?.code == .resourceExhausted)
+            #expect(error?.code == .resourceExhausted, "\(String(describing: error))")
             let answer = try await client.bytes("Unary", [UInt8](repeating: 0, count: 1000))
             #expect(answer.count == 1000)
-            #expect(await client.failure("Unary", [1, 2, 3], options: .with { $0.maxResponseMessageBytes = 2 })?.code == .resourceExhausted)
+            let last = await client.failure("Unary", [1, 2, 3], options: .with { $0.maxResponseMessageBytes = 2 })
+            #expect(last?.code == .resourceExhausted, "\(String(describing: last))")
         }
     }
 

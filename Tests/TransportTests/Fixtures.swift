@@ -23,13 +23,14 @@ struct TestAuthority {
     static var now: Timestamp { PeerCertificate.now() }
 
     func identity(
-        _ node: String, unit: String = "swarm-manager", cluster: String = "cluster", now: Timestamp = Self.now, lifetime: Duration = .seconds(3600)
+        _ node: String, unit: String = "swarm-manager", cluster: String = "cluster", now: Timestamp = Self.now, lifetime: Duration = .seconds(3600),
+        names: [String] = []
     ) throws -> TransportCredentials.Identity {
         let nodeKey = try PrivateKey.generate()
         let subject = DistinguishedName(commonName: node, organizationalUnit: unit, organization: cluster)
         let request = try CertificateRequest(key: nodeKey, subject: subject)
         let certificate = try CertificateSigning.sign(
-            request, subject: subject, alternativeNames: [], authority: root, authorityKey: key, now: now, lifetime: lifetime)
+            request, subject: subject, alternativeNames: names, authority: root, authorityKey: key, now: now, lifetime: lifetime)
         return TransportCredentials.Identity(certificateChain: try certificate.pem(), privateKey: try nodeKey.pem())
     }
 
@@ -135,12 +136,24 @@ enum Fixture {
         return logger
     }
 
+    /// A port that was free a moment ago, and that no outgoing connection is given: those get 32768 and more.
+    static func freePort() async throws -> Int {
+        while true {
+            let port = Int.random(in: 20_000..<32_000)
+            do {
+                return try await withServer(.plaintext, port: port) { _, port in port }
+            } catch is RPCError {
+                continue
+            }
+        }
+    }
+
     /// Runs an echo server for the time of `body`.
     static func withServer<Result: Sendable>(
-        _ security: NodeServerTransport.Security, configuration: TransportConfiguration = TransportConfiguration(), service: EchoService = EchoService(),
-        logger: Logger = Fixture.logger, _ body: (NodeServerTransport, Int) async throws -> Result
+        _ security: NodeServerTransport.Security, port: Int = 0, configuration: TransportConfiguration = TransportConfiguration(),
+        service: EchoService = EchoService(), logger: Logger = Fixture.logger, _ body: (NodeServerTransport, Int) async throws -> Result
     ) async throws -> Result {
-        let transport = NodeServerTransport(host: "127.0.0.1", port: 0, security: security, configuration: configuration, logger: logger)
+        let transport = NodeServerTransport(host: "127.0.0.1", port: port, security: security, configuration: configuration, logger: logger)
         let server = GRPCServer(transport: transport, services: [service])
         return try await withThrowingTaskGroup(of: Void.self) { tasks in
             tasks.addTask { try await server.serve() }
@@ -176,7 +189,9 @@ enum Fixture {
 }
 
 extension GRPCClient {
-    func call(_ method: String, _ message: [UInt8] = [], metadata: Metadata = [:], options: CallOptions = .defaults) async throws -> ClientResponse<[UInt8]> {
+    func call(_ method: String, _ message: [UInt8] = [], metadata: Metadata = [:], options: CallOptions = .defaults) async throws -> ClientResponse<
+        [UInt8]
+    > {
         try await unary(
             request: ClientRequest(message: message, metadata: metadata), descriptor: EchoService.method(method), serializer: BytesCoder(),
             deserializer: BytesCoder(), options: options

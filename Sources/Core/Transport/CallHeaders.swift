@@ -39,7 +39,9 @@ struct IncomingHeaders {
 
     /// The method that a path names: `/package.Service/Method`.
     var descriptor: MethodDescriptor? {
-        guard path.utf8.first == UInt8(ascii: "/"), let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash != path.startIndex else { return nil }
+        guard path.utf8.first == UInt8(ascii: "/"), let slash = path.utf8.lastIndex(of: UInt8(ascii: "/")), slash != path.startIndex else {
+            return nil
+        }
         let service = path[path.index(after: path.startIndex)..<slash]
         let method = path[path.index(after: slash)...]
         guard !service.isEmpty, !method.isEmpty else { return nil }
@@ -70,7 +72,8 @@ enum OutgoingHeaders {
         block.add("te", "trailers")
         block.add("grpc-accept-encoding", "identity")
         if let key = MetadataCoding.add(metadata, to: &block) {
-            throw RPCError(code: .invalidArgument, message: "the metadata \"\(key)\" cannot stand in a header: use printable ASCII, or a key that ends in -bin")
+            throw RPCError(
+                code: .invalidArgument, message: "the metadata \"\(key)\" cannot stand in a header: use printable ASCII, or a key that ends in -bin")
         }
         return block
     }

@@ -30,7 +30,8 @@ final class CallStream: @unchecked Sendable {
     var hasAnswered = false
     /// Whether the peer's first headers have come.
     var hasHeard = false
-    var isRefused = false
+    /// Whether this end has reset it; a second reset of a request that is not sent yet would break the connection.
+    var isReset = false
 
     /// What a client calls.
     var call: MethodDescriptor?

@@ -89,7 +89,8 @@ final class ClientConnection: Connection, @unchecked Sendable {
 
     override func goAwayReceived(code: UInt32, reason: String) {
         logger.debug(
-            "a server takes no more calls", metadata: ["peer": "\(remoteAddress)", "code": "\(StatusMapping.name(ofCode: code))", "reason": "\(reason)"])
+            "a server takes no more calls",
+            metadata: ["peer": "\(remoteAddress)", "code": "\(StatusMapping.name(ofCode: code))", "reason": "\(reason)"])
         drain()
     }
 
@@ -151,7 +152,7 @@ final class ClientConnection: Connection, @unchecked Sendable {
         if headers.httpStatus != 200 {
             stream.deliver(.status(Status(httpStatusCode: headers.httpStatus), [:]))
             stream.endInbound()
-            return reset(stream)
+            return reset(stream, NGHTTP2_CANCEL)
         }
         if !headers.isGRPC { return fail(stream, .unknown, "the answer is not gRPC but \"\(headers.contentType.prefix(80))\"") }
         if !headers.encoding.isEmpty, headers.encoding != "identity" {
@@ -162,15 +163,11 @@ final class ClientConnection: Connection, @unchecked Sendable {
 
     override func inputEnded(_ stream: CallStream) { fail(stream, .internalError, "the server ended the call without a status") }
 
-    override func decodingFailed(_ stream: CallStream) { reset(stream) }
+    override func decodingFailed(_ stream: CallStream) { reset(stream, NGHTTP2_CANCEL) }
 
     private func fail(_ stream: CallStream, _ code: RPCError.Code, _ message: String) {
         stream.endInbound(RPCError(code: code, message: message))
-        reset(stream)
+        reset(stream, NGHTTP2_CANCEL)
     }
 
-    private func reset(_ stream: CallStream) {
-        stream.isDiscarding = true
-        session?.reset(stream: stream.number, NGHTTP2_CANCEL)
-    }
 }

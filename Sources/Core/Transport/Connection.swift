@@ -3,7 +3,6 @@ import GRPCCore
 import Logging
 import NIOCore
 import PluginAPI
-import Synchronization
 import Wire
 
 /// One connection, of either side: joins the socket, TLS and HTTP/2, and moves the bytes of its calls.
@@ -14,27 +13,13 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
-    /// What tasks ask of the loop.
-    enum Order {
-        case wrote(CallStream)
-        case credit(CallStream, Int)
-        case cancel(CallStream)
-    }
-
-    private struct Mailbox: ~Copyable {
-        var orders: [Order] = []
-        var isScheduled = false
-        /// Set when the connection is gone.
-        var end: RPCError?
-    }
-
     enum Phase { case handshaking, open, closed }
 
     let configuration: TransportConfiguration
     let logger: Logger
     let eventLoop: any EventLoop
     let security: ConnectionSecurity
-    private let mailbox = Mutex(Mailbox())
+    private let mailbox = Mailbox()
 
     private(set) var phase = Phase.handshaking
     private(set) var context: ChannelHandlerContext?
@@ -49,6 +34,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     private var expiry: Scheduled<Void>?
     private var isFlushing = false
     private var isShuttingDown = false
+    private var needsCheck = false
     private(set) var remoteAddress = ""
 
     init(configuration: TransportConfiguration, security: ConnectionSecurity, eventLoop: any EventLoop, logger: Logger) {
@@ -78,6 +64,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     func settingsReceived() {}
     func goAwayReceived(code: UInt32, reason: String) {}
     func inputEnded(_ stream: CallStream) {}
+    func decodingFailed(_ stream: CallStream) {}
 
     // MARK: life
 
@@ -121,7 +108,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         schedule(after: configuration.keepaliveIdle)
         if let peer { armExpiry(peer) }
         // The credentials may have changed since the handshake began.
-        if let credentials = security.credentials, credentials.context !== verifiedWith { check() }
+        if let credentials = security.credentials, needsCheck || credentials.context !== verifiedWith { check() }
         guard phase == .open else { return }
         opened()
         flush()
@@ -134,7 +121,8 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         expiry = eventLoop.scheduleTask(in: TimeAmount(min(left + .milliseconds(10), .seconds(3600)))) { [weak self] in
             guard let self, phase == .open else { return }
             if peer.notAfter <= PeerCertificate.now() {
-                logger.info("a connection ends with its peer's certificate", metadata: ["peer": "\(remoteAddress)", "node": "\(peer.identity.nodeID)"])
+                logger.info(
+                    "a connection ends with its peer's certificate", metadata: ["peer": "\(remoteAddress)", "node": "\(peer.identity.nodeID)"])
                 close("the peer's certificate has expired")
             } else {
                 armExpiry(peer)
@@ -151,12 +139,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         expiry?.cancel()
         if let registration { security.credentials?.remove(registration) }
         let error = RPCError(code: .unavailable, message: reason)
-        let orders = mailbox.withLock { mailbox -> [Order] in
-            mailbox.end = error
-            defer { mailbox.orders = [] }
-            return mailbox.orders
-        }
-        for order in orders { refuse(order, error) }
+        for order in mailbox.close(error) { Mailbox.refuse(order, error) }
         for stream in streams.values {
             stream.close(error)
             streamClosed(stream, code: NGHTTP2_INTERNAL_ERROR.rawValue)
@@ -243,8 +226,9 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         do throws(HTTP2Failure) {
             try session.receive(bytes, now: NIODeadline.now().uptimeNanoseconds)
         } catch {
-            violated(error)
             flush()
+            guard phase == .open else { return }
+            violated(error)
             close("HTTP/2: \(error.reason)")
         }
     }
@@ -276,7 +260,10 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
             if let output = tls.takeOutput() { context.writeAndFlush(wrapOutboundOut(output), promise: nil) }
         }
         isFlushing = false
-        if !isSound {
+        if let fault = session.fault, !session.wantsWrite || !isSound {
+            violated(fault)
+            close("HTTP/2: \(fault.reason)")
+        } else if !isSound {
             close("HTTP/2 failed: \(session.complaint)")
         } else if !session.wantsWrite, !session.wantsRead {
             close(session.complaint.isEmpty ? "the connection ended in order" : "HTTP/2: \(session.complaint)")
@@ -288,29 +275,14 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     // MARK: orders of tasks
 
     /// From any thread.
-    func post(_ order: Order) {
-        let (wake, end) = mailbox.withLock { mailbox -> (Bool, RPCError?) in
-            if let end = mailbox.end { return (false, end) }
-            mailbox.orders.append(order)
-            defer { mailbox.isScheduled = true }
-            return (!mailbox.isScheduled, nil)
-        }
-        if let end { refuse(order, end) }
-        if wake { eventLoop.execute { self.carryOut() } }
-    }
-
-    private func refuse(_ order: Order, _ error: RPCError) {
-        if case .wrote(let stream) = order { stream.close(error) }
+    func post(_ order: Mailbox.Order) {
+        if mailbox.post(order) { eventLoop.execute { self.carryOut() } }
     }
 
     private func carryOut() {
-        let orders = mailbox.withLock { mailbox -> [Order] in
-            mailbox.isScheduled = false
-            defer { mailbox.orders = [] }
-            return mailbox.orders
-        }
+        let orders = mailbox.take()
         guard phase == .open, let session else {
-            for order in orders { refuse(order, RPCError(code: .unavailable, message: "the connection is not open")) }
+            for order in orders { Mailbox.refuse(order, RPCError(code: .unavailable, message: "the connection is not open")) }
             return
         }
         for order in orders {
@@ -320,13 +292,20 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
             case .cancel(let stream):
                 if stream.number == 0 {
                     stream.close(CallStream.cancelled)
-                } else if streams[stream.number] === stream {
-                    stream.isDiscarding = true
-                    session.reset(stream: stream.number, NGHTTP2_CANCEL)
+                } else {
+                    reset(stream, NGHTTP2_CANCEL)
                 }
             }
         }
         flush()
+    }
+
+    /// Ends a stream from this side, once.
+    func reset(_ stream: CallStream, _ code: nghttp2_error_code) {
+        stream.isDiscarding = true
+        guard streams[stream.number] === stream, !stream.isReset else { return }
+        stream.isReset = true
+        session?.reset(stream: stream.number, code)
     }
 
     private func carryOut(_ stream: CallStream, _ session: HTTP2Session) {
@@ -337,71 +316,6 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
         case .resume: if streams[stream.number] === stream { session.resume(stream: stream.number) }
         case .nothing: break
         }
-    }
-
-    // MARK: HTTP/2 events
-
-    func headersBegan(stream number: Int32, isFirst: Bool) -> Bool {
-        if let stream = streams[number] {
-            stream.headers = IncomingHeaders()
-            return true
-        }
-        guard isFirst, let stream = makeStream() else { return false }
-        stream.number = number
-        streams[number] = stream
-        return true
-    }
-
-    func header(stream number: Int32, name: UnsafeBufferPointer<UInt8>, value: UnsafeBufferPointer<UInt8>) -> Bool {
-        guard let stream = streams[number] else { return false }
-        stream.headers.size += name.count + value.count + 32
-        // Past the bound nothing is kept; far past it, the stream is not worth an answer.
-        guard stream.headers.size <= configuration.maximumMetadataBytes else { return stream.headers.size <= configuration.maximumMetadataBytes * 4 }
-        stream.headers.add(name, value)
-        return true
-    }
-
-    func headersEnded(stream number: Int32, endsStream: Bool) {
-        guard let stream = streams[number], !stream.isDiscarding else { return }
-        let isFirst = !stream.hasHeard
-        stream.hasHeard = true
-        headersComplete(stream, isFirst: isFirst, endsStream: endsStream)
-        stream.headers = IncomingHeaders()
-    }
-
-    func data(stream number: Int32, _ bytes: UnsafeRawBufferPointer) {
-        guard let session else { return }
-        session.consumeConnection(bytes.count)
-        guard let stream = streams[number], !stream.isDiscarding else {
-            session.consume(stream: number, bytes.count)
-            return
-        }
-        do throws(RPCError) {
-            try stream.decoder.decode(bytes) { stream.deliver(.message($0)) }
-        } catch {
-            stream.isDiscarding = true
-            stream.endInbound(error)
-            decodingFailed(stream)
-        }
-        let credit = stream.received(bytes.count)
-        if credit > 0 { session.consume(stream: number, credit) }
-    }
-
-    func decodingFailed(_ stream: CallStream) {}
-
-    func remoteEnded(stream number: Int32) {
-        guard let stream = streams[number], !stream.isDiscarding else { return }
-        inputEnded(stream)
-    }
-
-    func closed(stream number: Int32, code: UInt32) {
-        guard let stream = streams.removeValue(forKey: number) else { return }
-        streamClosed(stream, code: code)
-        stream.close(code == NGHTTP2_NO_ERROR.rawValue ? RPCError(code: .unavailable, message: "the call has ended") : StatusMapping.error(resetCode: code))
-    }
-
-    func produce(stream number: Int32, into buffer: UnsafeMutableRawBufferPointer) -> HTTP2Production {
-        streams[number]?.produce(into: buffer) ?? .last(0)
     }
 
     // MARK: time
@@ -444,6 +358,7 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     func recheck() { eventLoop.execute { self.check() } }
 
     private func check() {
+        if phase == .handshaking { needsCheck = true }
         guard phase == .open, let tls, let credentials = security.credentials, let reason = tls.reverify(with: credentials.context) else { return }
         logger.notice(
             "a live connection is refused now",

@@ -135,6 +135,10 @@ extension HTTP2Session {
             budget.usefulFrame()
             budget.usefulFrame()
         }
+        if UInt32(header.type) == NGHTTP2_GOAWAY.rawValue, frame.pointee.goaway.error_code != NGHTTP2_NO_ERROR.rawValue, fault == nil {
+            let name = StatusMapping.name(ofCode: frame.pointee.goaway.error_code)
+            fault = HTTP2Failure(kind: .protocolViolation, reason: complaint.isEmpty ? name : "\(name): \(complaint)")
+        }
         if UInt32(header.type) == NGHTTP2_RST_STREAM.rawValue {
             // What makes this end reset costs as much as a reset by the peer.
             let code = frame.pointee.rst_stream.error_code

@@ -64,7 +64,8 @@ final class HTTP2Session {
     var now: UInt64 = 0
     /// The last thing that nghttp2 complained of.
     var complaint = ""
-    var excess: HTTP2Failure?
+    /// Why this end gives the connection up.
+    var fault: HTTP2Failure?
     var pingsAnswered = 0
 
     /// `nil` when memory is short.
@@ -93,7 +94,8 @@ final class HTTP2Session {
             Self.entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, settings.maximumMetadataBytes),
         ]
         entries.append(
-            role == .server ? Self.entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams) : Self.entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0))
+            role == .server
+                ? Self.entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams) : Self.entry(NGHTTP2_SETTINGS_ENABLE_PUSH, 0))
         guard nghttp2_submit_settings(session, 0, entries, entries.count) == 0,
             nghttp2_session_set_local_window_size(session, 0, 0, Int32(clamping: max(settings.connectionWindow, 65_535))) == 0
         else { return nil }
@@ -114,7 +116,7 @@ final class HTTP2Session {
         guard let base = bytes.bindMemory(to: UInt8.self).baseAddress, !bytes.isEmpty else { return }
         self.now = now
         let taken = nghttp2_session_mem_recv(session, base, bytes.count)
-        if let excess { throw excess }
+        if let fault { throw fault }
         guard taken < 0 else { return }
         let reason = complaint.isEmpty ? String(cString: nghttp2_strerror(Int32(clamping: taken))) : complaint
         switch Int32(clamping: taken) {
@@ -189,8 +191,8 @@ final class HTTP2Session {
 
     /// A flood: says so to the peer and remembers it for `receive`.
     func giveUp(_ reason: String) {
-        guard excess == nil else { return }
-        excess = HTTP2Failure(kind: .flood, reason: reason)
+        guard fault == nil else { return }
+        fault = HTTP2Failure(kind: .flood, reason: reason)
         terminate(NGHTTP2_ENHANCE_YOUR_CALM)
     }
 }

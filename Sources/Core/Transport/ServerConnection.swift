@@ -109,9 +109,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
         }
         let limit = isStranger ? configuration.strangers.streams : configuration.maximumStreams
         guard running.load(ordering: .relaxed) < limit, server.beginCall() else {
-            stream.isDiscarding = true
-            session?.reset(stream: stream.number, NGHTTP2_REFUSED_STREAM)
-            return
+            return reset(stream, NGHTTP2_REFUSED_STREAM)
         }
         lastBusy = .now()
         running.wrappingAdd(1, ordering: .relaxed)
@@ -127,7 +125,8 @@ final class ServerConnection: Connection, @unchecked Sendable {
         let server = self.server
         let task = ConcurrentTask { [self] in
             await withServerContextRPCCancellationHandle { handle in
-                var serverContext = ServerContext(descriptor: descriptor, remotePeer: peer.remoteAddress, localPeer: localAddress, cancellation: handle)
+                var serverContext = ServerContext(
+                    descriptor: descriptor, remotePeer: peer.remoteAddress, localPeer: localAddress, cancellation: handle)
                 serverContext.transportSpecific = peer
                 stream.adopt(handle)
                 let call = ServerCall(stream: stream)

@@ -55,7 +55,8 @@ final class ServerCore: Sendable {
     func start(_ handler: @escaping ServerHandler) { state.withLock { $0.handler = handler } }
 
     func handle(
-        _ stream: RPCStream<RPCAsyncSequence<RPCRequestPart<[UInt8]>, any Error>, RPCWriter<RPCResponsePart<[UInt8]>>.Closable>, _ context: ServerContext
+        _ stream: RPCStream<RPCAsyncSequence<RPCRequestPart<[UInt8]>, any Error>, RPCWriter<RPCResponsePart<[UInt8]>>.Closable>,
+        _ context: ServerContext
     ) async {
         await state.withLock { $0.handler }?(stream, context)
     }

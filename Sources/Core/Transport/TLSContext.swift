@@ -32,7 +32,8 @@ final class TLSContext: @unchecked Sendable {
             SSL_CTX_set_cipher_list(pointer, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1
         else { throw TLSErrors.error("TLS could not be set up") }
         SSL_CTX_set_cert_verify_callback(pointer, { context, _ in TLSSession.verify(context) }, nil)
-        SSL_CTX_set_alpn_select_cb(pointer, { _, out, outLength, offered, offeredLength, _ in TLSContext.selectProtocol(out, outLength, offered, offeredLength) }, nil)
+        SSL_CTX_set_alpn_select_cb(
+            pointer, { _, out, outLength, offered, offeredLength, _ in TLSContext.selectProtocol(out, outLength, offered, offeredLength) }, nil)
         try addRoots(roots)
         if let certificateChain, let privateKey { try addIdentity(certificateChain, privateKey) }
     }

@@ -58,7 +58,7 @@ public struct AbuseLimits: Sendable {
     /// Calls that the peer resets, or that it makes this end reset.
     public var resetBurst = 200
     public var resetsPerSecond = 50
-    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown and empty DATA frames; each frame with data or headers allows one more.
+    /// PING, SETTINGS, PRIORITY, WINDOW_UPDATE and empty DATA frames; each frame with data or headers allows one more.
     public var controlBurst = 500
     public var controlPerSecond = 100
 
