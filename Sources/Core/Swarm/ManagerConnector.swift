@@ -15,7 +15,7 @@ struct ManagerConnector: CertificateConnector {
         var last = ApusError(.unavailable, "no manager is known: name one with its address")
         for address in managers().shuffled() {
             do throws(ApusError) {
-                return try await use(try transport(connection, try Endpoint(address)), body)
+                return try await use(try transport(connection, try NodeAddress(address)), body)
             } catch {
                 guard error.code == .unavailable || error.code == .timedOut else { throw error }
                 last = error.during("manager \(address)")
@@ -24,7 +24,7 @@ struct ManagerConnector: CertificateConnector {
         throw last
     }
 
-    private func transport(_ connection: CertificateConnection, _ endpoint: Endpoint) throws(ApusError) -> NodeClientTransport {
+    private func transport(_ connection: CertificateConnection, _ endpoint: NodeAddress) throws(ApusError) -> NodeClientTransport {
         let security: NodeClientTransport.Security
         switch connection {
         case .unverified: security = .tlsUnverified

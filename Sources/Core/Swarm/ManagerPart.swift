@@ -6,7 +6,7 @@ import Logging
 public import Orchestration
 import Peers
 public import PluginAPI
-public import Raft
+import Raft
 import Security
 public import Store
 import Synchronization
@@ -88,7 +88,7 @@ public final class ManagerPart: Sendable {
             CertificateService.Environment(
                 store: store, authority: environment.authority, hasSession: { sessions.hasSession($0) }, onEvent: publish))
 
-        let listen = try Endpoint(record.listenAddress)
+        let listen = try NodeAddress(record.listenAddress)
         transport = NodeServerTransport(
             host: listen.host, port: listen.port, security: .tls(connections.credentials), logger: environment.logger)
         let leader = Self.leader(store, directory)

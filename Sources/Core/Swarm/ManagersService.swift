@@ -59,7 +59,7 @@ struct ManagersService: RegistrableRPCService {
     }
 
     private func join(_ request: JoinGroupRequest, _ peer: PeerIdentity) async throws(ApusError) -> JoinGroupResponse {
-        let endpoint = try Endpoint(request.address)
+        let endpoint = try NodeAddress(request.address)
         guard request.memberID != 0 else { throw ApusError(.invalidArgument, "a manager needs a number") }
         let old = try await store.update { transaction throws(ApusError) -> UInt64 in
             guard var node = transaction.snapshot.nodes[peer.nodeID] else {

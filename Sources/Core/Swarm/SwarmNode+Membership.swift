@@ -128,7 +128,7 @@ extension SwarmNode {
         try await change { () throws(ApusError) in
             guard current.withLock({ $0 }) == nil else { throw Self.alreadyPart }
             guard !joining.managers.isEmpty else { throw ApusError(.invalidArgument, "the address of a manager is missing") }
-            let addresses = try joining.managers.map { address throws(ApusError) in try Endpoint(address).description }
+            let addresses = try joining.managers.map { address throws(ApusError) in try NodeAddress(address).description }
             var record = NodeRecord()
             record.address = joining.advertise.host
             record.listenAddress = joining.listen.description

@@ -3,16 +3,16 @@ public import PluginAPI
 /// How a swarm begins.
 public struct SwarmBeginning: Sendable {
     /// Where managers are listened for.
-    public var listen: Endpoint
+    public var listen: NodeAddress
     /// Where other nodes reach this one.
-    public var advertise: Endpoint
+    public var advertise: NodeAddress
     /// With its spec; id, root and tokens are made.
     public var cluster: Cluster
     public var availability: NodeAvailability
     /// Goes on with what this manager has, alone: when a majority of the managers is lost for good.
     public var isForced: Bool
 
-    public init(listen: Endpoint, advertise: Endpoint, cluster: Cluster, availability: NodeAvailability, isForced: Bool) {
+    public init(listen: NodeAddress, advertise: NodeAddress, cluster: Cluster, availability: NodeAvailability, isForced: Bool) {
         self.listen = listen
         self.advertise = advertise
         self.cluster = cluster
@@ -23,14 +23,14 @@ public struct SwarmBeginning: Sendable {
 
 /// How a node comes into a swarm.
 public struct SwarmJoining: Sendable {
-    public var listen: Endpoint
-    public var advertise: Endpoint
+    public var listen: NodeAddress
+    public var advertise: NodeAddress
     /// Managers to ask.
     public var managers: [String]
     public var token: String
     public var availability: NodeAvailability
 
-    public init(listen: Endpoint, advertise: Endpoint, managers: [String], token: String, availability: NodeAvailability) {
+    public init(listen: NodeAddress, advertise: NodeAddress, managers: [String], token: String, availability: NodeAvailability) {
         self.listen = listen
         self.advertise = advertise
         self.managers = managers

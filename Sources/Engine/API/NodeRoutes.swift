@@ -1,4 +1,5 @@
 import Coding
+import Orchestration
 import PluginAPI
 import Raft
 import Store
@@ -64,18 +65,13 @@ struct NodeRoutes: Sendable {
             let snapshot = transaction.snapshot
             var node = try ObjectReferences.node(reference, in: snapshot, selfID: ownID)
             if node.spec.role == .manager, spec.role == .worker {
-                guard snapshot.nodes.values.count(where: { $0.spec.role == .manager }) > 1 else {
-                    throw ApusError(.conflict, "attempting to demote the last manager of the swarm")
-                }
                 let voters = status.members.filter { $0.isVoter && $0.id.number != node.manager?.raftID }
-                guard voters.count(where: { $0.isReachable ?? false }) * 2 > voters.count else {
+                guard voters.isEmpty || voters.count(where: { $0.isReachable ?? false }) * 2 > voters.count else {
                     throw ApusError(
-                        .conflict, "can't remove member from the raft: this would result in a loss of quorum: "
-                            + "bring the other managers back first")
+                        .conflict, "can't remove member from the raft: this would result in a loss of quorum: bring the other managers back first")
                 }
             }
-            if node.spec.availability != spec.availability { node.availabilityChangedAt = .now }
-            node.spec = spec
+            node = try NodeDraft.update(node, to: spec, in: snapshot, now: .now)
             try transaction.update(.node(node), matching: version)
         }
         return .empty(200)
@@ -87,13 +83,7 @@ struct NodeRoutes: Sendable {
         let ownID = swarm.status.nodeID
         try await manager.store.update { transaction throws(ApusError) in
             let node = try ObjectReferences.node(reference, in: transaction.snapshot, selfID: ownID)
-            if node.spec.role == .manager || node.manager != nil {
-                throw ApusError(
-                    .conflict, "node \(node.id) is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal")
-            }
-            if node.status.state == .ready, !force {
-                throw ApusError(.conflict, "node \(node.id) is not down and can't be removed; let it leave first, or use --force")
-            }
+            try NodeDraft.checkRemoval(of: node, force: force, in: transaction.snapshot)
             try transaction.remove(.node, node.id)
         }
         return .empty(200)

@@ -4,6 +4,7 @@ import Files
 import Glibc
 import PluginAPI
 import PluginHost
+import Raft
 import Store
 import Swarm
 

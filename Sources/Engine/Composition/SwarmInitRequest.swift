@@ -73,7 +73,7 @@ struct SwarmJoinRequest: FieldCoded {
     func joining() throws(ApusError) -> SwarmJoining {
         guard let first = remoteAddresses.first else { throw ApusError(.invalidArgument, "the address of a manager is missing: apus swarm join --token … HOST:2377") }
         guard !joinToken.isEmpty else { throw ApusError(.invalidArgument, "the join token is missing: a manager shows it with \"apus swarm join-token worker\"") }
-        let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress, toward: try Endpoint(first).host)
+        let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress, toward: try NodeAddress(first).host)
         return SwarmJoining(
             listen: addresses.listen, advertise: addresses.advertise, managers: remoteAddresses, token: joinToken, availability: availability)
     }
@@ -81,24 +81,24 @@ struct SwarmJoinRequest: FieldCoded {
 
 /// Where this node listens for managers, and where others reach it.
 struct SwarmAddresses: Sendable {
-    var listen: Endpoint
-    var advertise: Endpoint
+    var listen: NodeAddress
+    var advertise: NodeAddress
 
     /// - Parameter toward: A machine that must reach this one; the address that faces it is the one to give, if none is named.
     init(listen: String, advertise: String, toward remote: String? = nil) throws(ApusError) {
-        self.listen = try Self.endpoint(listen.isEmpty ? "0.0.0.0:\(Endpoint.defaultPort)" : listen, "--listen-addr")
+        self.listen = try Self.endpoint(listen.isEmpty ? "0.0.0.0:\(NodeAddress.defaultPort)" : listen, "--listen-addr")
         if advertise.isEmpty {
             let isAny = ["0.0.0.0", "::"].contains(self.listen.host)
             let host = isAny ? remote.flatMap { NodeAddresses.facing($0) } ?? NodeAddresses.first() ?? "127.0.0.1" : self.listen.host
-            self.advertise = Endpoint(host: host, port: self.listen.port)
+            self.advertise = NodeAddress(host: host, port: self.listen.port)
         } else {
             self.advertise = try Self.endpoint(advertise, "--advertise-addr", defaultPort: self.listen.port)
         }
     }
 
-    private static func endpoint(_ text: String, _ option: String, defaultPort: Int = Endpoint.defaultPort) throws(ApusError) -> Endpoint {
-        var endpoint: Endpoint
-        do throws(ApusError) { endpoint = try Endpoint(text, defaultPort: defaultPort) } catch {
+    private static func endpoint(_ text: String, _ option: String, defaultPort: Int = NodeAddress.defaultPort) throws(ApusError) -> NodeAddress {
+        var endpoint: NodeAddress
+        do throws(ApusError) { endpoint = try NodeAddress(text, defaultPort: defaultPort) } catch {
             throw ApusError(.invalidArgument, "\(option) \(text): it is neither an address nor an interface, or its port is not a number up to 65535")
         }
         if let address = IPAddress(endpoint.host) {
