@@ -4,11 +4,13 @@
 #   registry.sh start [PORT] [DIRECTORY]    returns when it answers; does nothing when this one runs already
 #   registry.sh stop [DIRECTORY]            ends it; its data stays
 #
+# APUS_REGISTRY_HOST=ADDRESS instead of 127.0.0.1 serves other machines; engines want --insecure-registry then.
 # With APUS_REGISTRY_HTPASSWD=FILE (bcrypt) it asks for a name and a password.
 # Default port 5000, default directory $APUS_REGISTRY_DIRECTORY, else /var/cache/apus-images/registry.
 set -eu
 
 action=${1:-}
+host=${APUS_REGISTRY_HOST:-127.0.0.1}
 default=${APUS_REGISTRY_DIRECTORY:-${APUS_IMAGE_CACHE:-/var/cache/apus-images}/registry}
 
 running() {
@@ -37,7 +39,7 @@ storage:
   delete:
     enabled: true
 http:
-  addr: 127.0.0.1:$port
+  addr: $host:$port
 END
     if [ -n "${APUS_REGISTRY_HTPASSWD:-}" ]; then
         printf 'auth:\n  htpasswd:\n    realm: apus\n    path: %s\n' "$APUS_REGISTRY_HTPASSWD" >>"$directory/config.yml"
@@ -46,7 +48,7 @@ END
     env -i PATH="$PATH" setsid docker-registry serve "$directory/config.yml" </dev/null >"$directory/log" 2>&1 &
     echo $! >"$directory/pid"
     tries=0
-    until curl --silent --noproxy '*' --max-time 2 --output /dev/null "http://127.0.0.1:$port/v2/"; do
+    until curl --silent --noproxy '*' --max-time 2 --output /dev/null "http://$host:$port/v2/"; do
         tries=$((tries + 1))
         if [ $tries -gt 100 ] || ! kill -0 "$(cat "$directory/pid")" 2>/dev/null; then
             echo "registry.sh: the registry did not start:" >&2
@@ -56,7 +58,7 @@ END
         fi
         sleep 0.1
     done
-    running || { echo "registry.sh: something else listens on 127.0.0.1:$port" >&2; exit 1; }
+    running || { echo "registry.sh: something else listens on $host:$port" >&2; exit 1; }
     ;;
 stop)
     directory=${2:-$default}
@@ -69,7 +71,7 @@ stop)
     rm -f "$directory/pid"
     ;;
 *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

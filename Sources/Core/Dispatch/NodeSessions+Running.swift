@@ -67,7 +67,7 @@ extension NodeSessions {
             case .service(let service): services.insert(service.id)
             case .serviceRemoved(let service): services.insert(service.id)
             case .node(let node, let old):
-                if old.map({ $0.spec != node.spec || $0.manager != node.manager }) ?? true { changed.insert(node.id) }
+                if old.map({ $0.spec != node.spec || $0.manager != node.manager || $0.certificate.state != node.certificate.state }) ?? true { changed.insert(node.id) }
                 if old?.manager != node.manager { isForAll = true }
             case .nodeRemoved(let node):
                 removed.append(node.id)
