@@ -38,9 +38,9 @@ func executable(_ name: String, path: String? = nil, _ dependencies: [Target.Dep
         linkerSettings: [.unsafeFlags(["-Xlinker", "-rpath=$ORIGIN/../lib/apus", "-Xlinker", "-rpath=$ORIGIN/../../lib/apus"])])
 }
 
-func tests(_ name: String, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
+func tests(_ name: String, path: String? = nil, _ dependencies: [Target.Dependency], resources: [Resource] = []) -> Target {
     .testTarget(
-        name: name, dependencies: dependencies + [pluginAPI], path: "Tests/\(name)",
+        name: name, dependencies: dependencies + [pluginAPI], path: "Tests/\(path ?? name)",
         resources: resources, swiftSettings: swiftSettings)
 }
 
@@ -85,6 +85,7 @@ let package = Package(
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
         module("Wire", in: "Sources/Core", ["Coding", grpc]),
+        module("Peers", in: "Sources/Core", ["Raft", "Wire", grpc, logging]),
         module("Security", in: "Sources/Core", ["Store", "OpenSSL", "Files", logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
@@ -113,6 +114,10 @@ let package = Package(
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
             tests("RaftTests", ["Raft", "Files"]),
+            tests("SimulationTests", path: "Simulation", ["Raft"]),
+            tests(
+                "PeersTests",
+                ["Peers", "Raft", "Wire", "Coding", "Files", grpc, logging, .product(name: "GRPCInProcessTransport", package: "grpc-swift-2")]),
             tests("SecurityTests", ["Security", "CAInternal", "OpenSSL", "Files"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files"]),

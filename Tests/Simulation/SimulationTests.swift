@@ -111,9 +111,7 @@ private func number(_ name: String) -> UInt64? { getenv(name).flatMap { UInt64(S
         ("a read answered without a quorum", .readWithoutQuorum),
         ("a read answered before the leader knows what is committed", .readBeforeFirstCommit),
         ("a membership change before the last one is committed", .membershipChangedEarly),
-        ("a leader of an old term followed", .staleLeaderFollowed),
         ("a late append that cuts the log", .oldAppendTruncates),
-        ("a commit of what was not compared", .commitBeyondMatch),
         ("a late snapshot that takes the log along", .snapshotDropsSuffix),
     ]
 
