@@ -164,6 +164,19 @@ import Testing
         }
     }
 
+    @Test func aLeaderOfAnEarlierTermChangesNothing() throws {
+        var core = RaftCore(
+            id: one, hardState: HardState(term: 3),
+            snapshot: SnapshotMetadata(position: LogPosition(), membership: Membership(voters: [one, MemberID(2), MemberID(3)])),
+            entries: [entry(1), entry(2, term: 3)], seed: 1)
+        let content = RaftMessage.Content.append(previous: LogPosition(index: 1, term: 1), entries: [entry(2, term: 2)], commit: 2, round: 1)
+        let output = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 2, content: content)))
+        #expect(output.persist == nil)
+        #expect(output.apply.isEmpty)
+        #expect(core.leader == nil)
+        #expect(output.send.map(\.term) == [3])
+    }
+
     @Test func aSnapshotThatComesLateTakesNothingAway() throws {
         // What this member acknowledged may be committed because of it.
         let membership = Membership(voters: [one, MemberID(2), MemberID(3)])
