@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run stop test bench build stage packages format lint completions install uninstall clean vm-test examples-test
+.PHONY: help run stop test simulate bench build stage packages format lint completions install uninstall clean vm-test examples-test
 
 # One configuration serves run and test, so that a new clone builds once.
 SWIFT_FLAGS := -c release -Xswiftc -enable-testing
@@ -42,6 +42,12 @@ test: packages
 	swift build $(SWIFT_FLAGS) --build-tests
 	@contrib/stage.sh .build/release $(STAGE)
 	contrib/test.sh $(STAGE) $(SWIFT_FLAGS)
+
+# Raft's bad days: make simulate SEEDS=100000; one again: make simulate FROM=<seed> SEEDS=1
+SEEDS ?= 100000
+FROM ?= 0
+simulate:
+	APUS_SIMULATE_SEEDS=$(SEEDS) APUS_SIMULATE_FROM=$(FROM) swift test $(SWIFT_FLAGS) --filter SimulationTests.SimulationTests/manyBadDays
 
 examples-test: stage
 	contrib/examples/test.sh $(STAGE)

@@ -203,6 +203,8 @@ struct GroupSimulation {
         isolated = []
         lossPercent = 0
         for id in ids { restart(id) }
+        // The transport tells of what it lost; here it is told in the end.
+        for id in ids { for other in ids where other != id { step(id, .unreachable(other)) } }
         for _ in 0..<60 { calmTick() }
     }
 }

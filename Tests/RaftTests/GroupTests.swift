@@ -164,6 +164,19 @@ import Testing
         }
     }
 
+    @Test func aLeaderOfAnEarlierTermChangesNothing() throws {
+        var core = RaftCore(
+            id: one, hardState: HardState(term: 3),
+            snapshot: SnapshotMetadata(position: LogPosition(), membership: Membership(voters: [one, MemberID(2), MemberID(3)])),
+            entries: [entry(1), entry(2, term: 3)], seed: 1)
+        let content = RaftMessage.Content.append(previous: LogPosition(index: 1, term: 1), entries: [entry(2, term: 2)], commit: 2, round: 1)
+        let output = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 2, content: content)))
+        #expect(output.persist == nil)
+        #expect(output.apply.isEmpty)
+        #expect(core.leader == nil)
+        #expect(output.send.map(\.term) == [3])
+    }
+
     @Test func aSnapshotThatComesLateTakesNothingAway() throws {
         // What this member acknowledged may be committed because of it.
         let membership = Membership(voters: [one, MemberID(2), MemberID(3)])
@@ -176,6 +189,77 @@ import Testing
         #expect(core.lastIndex == 3)
         #expect(output.apply.map(\.index) == [1, 2])
         #expect(output.send.map(\.content) == [.appendAccepted(match: 2, round: 0)])
+    }
+
+    /// All that may be in flight to it was lost, and the log has moved on past what it needs: it must still hear from the leader.
+    @Test func aMemberThatWasAwayLongComesBack() throws {
+        var group = GroupSimulation(voters: 3, keptEntries: 2, seed: 9)
+        for _ in 0..<40 { group.calmTick() }
+        let leader = try #require(group.leader)
+        let away = try #require(group.ids.first { $0 != leader })
+        group.isolated = [away]
+        for number in 0..<200 as Range<UInt64> {
+            group.step(leader, .propose(id: number, payload: [1]))
+            group.settle()
+            if number % 20 == 0 { group.calmTick() }
+        }
+        for _ in 0..<30 { group.calmTick() }
+        group.isolated = []
+        for _ in 0..<30 { group.calmTick() }
+        #expect(group.members[away]?.applied == group.members[leader]?.applied)
+        #expect(group.restores > 0)
+        #expect(group.violations == [])
+    }
+
+    /// Its removal is in its log alone, and it has to win once more so that it can be decided (the thesis, section 4.2.2).
+    @Test func aMemberMayCampaignUntilItsRemovalIsDecided() throws {
+        let two = MemberID(2)
+        let removal = LogEntry(index: 2, term: 1, kind: .membership, payload: Membership(voters: [two]).encoded())
+        var core = RaftCore(
+            id: one, hardState: HardState(term: 1), snapshot: SnapshotMetadata(position: LogPosition(), membership: Membership(voters: [one, two])),
+            entries: [entry(1), removal], seed: 1)
+        var asked: [MemberID] = []
+        for _ in 0..<30 { asked += core.step(.tick).send.map(\.to) }
+        #expect(asked.contains(two))
+        // Once it is decided, it stays quiet.
+        var decided = RaftCore(
+            id: one, hardState: HardState(term: 1),
+            snapshot: SnapshotMetadata(position: LogPosition(index: 2, term: 1), membership: Membership(voters: [two])), entries: [], seed: 1)
+        for _ in 0..<30 { #expect(decided.step(.tick).send.isEmpty) }
+    }
+
+    /// A leader commits nothing of an earlier term by counting copies (the thesis, figure 3.7).
+    @Test func anOlderTermIsNotCommittedByCountingCopies() throws {
+        func commit(_ mistakes: RaftMistakes) -> UInt64 {
+            let membership = Membership(voters: [one, MemberID(2), MemberID(3)])
+            var core = RaftCore(
+                id: one, hardState: HardState(term: 2), snapshot: SnapshotMetadata(position: LogPosition(), membership: membership),
+                entries: [entry(1), entry(2)], seed: 1)
+            core.mistakes = mistakes
+            _ = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 2, content: .timeoutNow)))
+            _ = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 3, content: .voteResponse(granted: true, isPreVote: false))))
+            #expect(core.role == .leader)
+            _ = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 3, content: .appendAccepted(match: 2, round: 0))))
+            return core.committedIndex
+        }
+        #expect(commit([]) == 0)
+        #expect(commit(.commitOlderTerm) == 2)
+    }
+
+    /// A follower knows of no more than it has compared with the leader.
+    @Test func aFollowerCommitsOnlyWhatItHasCompared() throws {
+        func commit(_ mistakes: RaftMistakes) -> UInt64 {
+            let membership = Membership(voters: [one, MemberID(2), MemberID(3)])
+            var core = RaftCore(
+                id: one, hardState: HardState(term: 2), snapshot: SnapshotMetadata(position: LogPosition(), membership: membership),
+                entries: [entry(1), entry(2), entry(3)], seed: 1)
+            core.mistakes = mistakes
+            let content = RaftMessage.Content.append(previous: LogPosition(index: 1, term: 1), entries: [], commit: 3, round: 1)
+            _ = core.step(.received(RaftMessage(from: MemberID(2), to: one, term: 2, content: content)))
+            return core.committedIndex
+        }
+        #expect(commit([]) == 1)
+        #expect(commit(.commitBeyondMatch) == 3)
     }
 
     @Test func garbageEntriesAreRefused() throws {

@@ -33,6 +33,10 @@ struct Invariants {
         }
         if becameLeader { checkCompleteness(core) }
         if core.committedIndex > member.checkedCommit {
+            // The rule that keeps what is counted from being overwritten (the thesis, section 3.6.2).
+            if core.role == .leader, core.log.term(at: core.committedIndex) != core.term {
+                fail("\(core.id) commits entry \(core.committedIndex) of an earlier term by counting")
+            }
             checkCommit(core, from: member.checkedCommit)
             member.checkedCommit = core.committedIndex
         } else if core.committedIndex < member.checkedCommit {

@@ -84,12 +84,12 @@ struct SimulationProfile {
         work = 400
         deliver = 450
         client = maybe(60, 120)
-        crash = maybe(4, 10, 20)
+        crash = maybe(3, 8)
         restart = maybe(10, 30)
         partition = maybe(5, 12)
         heal = maybe(4, 12)
         reorderPercent = maybe(0, 10, 60)
-        leaderPercent = 70
+        leaderPercent = maybe(0, 0, 70)
     }
 }
 

@@ -6,8 +6,12 @@ public import Wire
 /// The calls to another manager. Every `GRPCClient` is one.
 public protocol RaftPeer: Sendable {
     /// Sends batches until `batches` ends, or the stream breaks.
-    func sendRaft(_ batches: @escaping @Sendable (_ write: (RaftBatch) async throws -> Void) async throws -> Void, onEnd: @escaping @Sendable () -> Void)
-        async throws
+    /// - Parameters:
+    ///   - batches: Writes batches with what it is given, until it is told to end.
+    ///   - onEnd: Called when the other side has ended the stream: `batches` must return then.
+    func sendRaft(
+        _ batches: @escaping @Sendable (_ write: (RaftBatch) async throws -> Void) async throws -> Void, onEnd: @escaping @Sendable () -> Void
+    ) async throws
     /// Brings a snapshot; returns when the other side has it.
     func installSnapshot(_ message: RaftPeerMessage, _ chunks: SnapshotChunks) async throws
 }

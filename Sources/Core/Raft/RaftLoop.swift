@@ -55,7 +55,6 @@ final class RaftLoop {
         }
         if isClosing { return false }
         guard needsTicks else {
-            // A group of one answers at once.
             node.wakeUp.wait(until: nil)
             // The clock starts anew: time that was not counted must not count as silence.
             nextTick = WakeUp.now + node.configuration.tick.nanoseconds

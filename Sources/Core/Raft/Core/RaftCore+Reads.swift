@@ -23,7 +23,8 @@ extension RaftCore {
     /// Gives the reads that wait their index and heartbeat, as soon as this leader knows what is committed
     /// and the heartbeat for those before them was answered.
     mutating func startReads() {
-        guard isEstablishedLeader || mistakes.contains(.readBeforeFirstCommit), !pendingReads.isEmpty, pendingReads.allSatisfy({ $0.round == nil }) else { return }
+        guard isEstablishedLeader || mistakes.contains(.readBeforeFirstCommit) else { return }
+        guard !pendingReads.isEmpty, pendingReads.allSatisfy({ $0.round == nil }) else { return }
         if membership.voters != [id] { heartbeat() }
         for index in pendingReads.indices where pendingReads[index].round == nil {
             pendingReads[index].index = log.committed

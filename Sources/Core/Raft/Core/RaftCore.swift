@@ -226,15 +226,17 @@ public struct RaftCore: Sendable, Hashable {
     }
 
     private mutating func release() {
-        let alone = membership.all == [id]
-        var kept = alone ? 0 : UInt64(settings.keptEntries)
-        // A member that is behind and still fed from the log keeps what it needs, within reason.
-        for (member, state) in progress where member != id && state.isActive && log.lastIndex - min(state.match, log.lastIndex) < 4 * kept {
-            kept = max(kept, log.lastIndex - min(state.match, log.lastIndex))
-        }
-        // What follows a snapshot that is on its way is needed when it has arrived.
-        for case .snapshot(let index) in progress.values.map(\.mode) where log.lastIndex - min(index, log.lastIndex) < 64 * kept {
-            kept = max(kept, log.lastIndex - min(index, log.lastIndex))
+        // The same for any order of the members: a simulation must repeat itself.
+        let usual = membership.all == [id] ? 0 : UInt64(settings.keptEntries)
+        var kept = usual
+        for (member, state) in progress where member != id {
+            let lag = log.lastIndex - min(state.match, log.lastIndex)
+            // A member that is behind and still fed from the log keeps what it needs, within reason.
+            if state.isActive, lag < 4 * usual { kept = max(kept, lag) }
+            // What follows a snapshot that is on its way is needed when it has arrived.
+            guard case .snapshot(let index) = state.mode else { continue }
+            let rest = log.lastIndex - min(index, log.lastIndex)
+            if rest < 64 * usual { kept = max(kept, rest) }
         }
         log.release(keeping: kept)
         let applied = log.applied
