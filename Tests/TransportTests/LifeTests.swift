@@ -1,6 +1,7 @@
 import GRPCCore
 import Glibc
 import NIOCore
+import NIOPosix
 import PluginAPI
 import Synchronization
 import Testing
@@ -44,6 +45,21 @@ import Testing
                 })
             #expect(error?.code == .deadlineExceeded)
         }
+    }
+
+    /// A listener whose handshake never goes on: the client's end does not wait for it.
+    @Test(.timeLimit(.minutes(2))) func stoppingEndsAConnectionThatIsBeingMade() async throws {
+        let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: 0).get()
+        let authority = try TestAuthority()
+        var configuration = TransportConfiguration()
+        configuration.handshakeLimit = .seconds(3600)
+        try await Fixture.withClient(
+            port: silent.localAddress?.port ?? 0, .tls(authority.credentials("node1")), configuration: configuration
+        ) { client in
+            let error = await client.failure("Unary", options: .with { $0.timeout = .milliseconds(300) })
+            #expect(error?.code == .deadlineExceeded)
+        }
+        try await silent.close()
     }
 
     @Test func aServerThatComesBackIsFoundAgain() async throws {

@@ -100,6 +100,7 @@ public final class NodeClientTransport: ClientTransport {
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(connection) }
             }
+        keeper.connecting(connection)
         do {
             _ = try await bootstrap.connect(host: host, port: port).get()
         } catch {

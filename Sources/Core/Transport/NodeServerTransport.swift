@@ -133,7 +133,16 @@ public final class NodeServerTransport: ServerTransport {
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(core.accept(channel)) }
+                channel.eventLoop.makeCompletedFuture {
+                    let connection = core.accept(channel)
+                    do {
+                        try channel.pipeline.syncOperations.addHandler(connection)
+                    } catch {
+                        // The peer is gone already, and nothing else would tell the connection.
+                        connection.close("the connection was closed by the peer")
+                        throw error
+                    }
+                }
             }
             .bind(host: host, port: port).get()
     }
