@@ -136,6 +136,24 @@ import Testing
         #expect(error?.code == .unavailable)
     }
 
+    /// A program that is started meanwhile holds neither the listening socket nor a connection.
+    @Test func childrenDoNotInheritSockets() async throws {
+        try await Fixture.withServer(.plaintext) { _, port in
+            try await Fixture.withClient(port: port, .plaintext) { client in
+                let before = try await client.bytes("Unary", [1])
+                #expect(before == [1])
+                let digits = String(port, radix: 16, uppercase: true)
+                let hexadecimal = String(repeating: "0", count: 4 - digits.count) + digits
+                // Inode numbers of the sockets of this port, and those that the child has.
+                let own = try await PeerPrograms.run("awk '/:\(hexadecimal) /{print $10}' /proc/net/tcp")
+                let sockets = Set(own.output.split(separator: "\n").filter { $0 != "0" })
+                #expect(sockets.count >= 3)
+                let inherited = try await PeerPrograms.run("ls -l /proc/self/fd").output
+                #expect(!sockets.contains { inherited.contains("socket:[\($0)]") }, "\(sockets) in \(inherited)")
+            }
+        }
+    }
+
     @Test func aPortInUseIsNamed() async throws {
         try await Fixture.withServer(.plaintext) { _, port in
             let second = NodeServerTransport(host: "127.0.0.1", port: port, security: .plaintext, logger: Fixture.logger)
