@@ -1,6 +1,7 @@
 import GRPCCore
 import Glibc
 import NIOCore
+import NIOPosix
 import PluginAPI
 import Synchronization
 import Testing
@@ -44,6 +45,21 @@ import Testing
                 })
             #expect(error?.code == .deadlineExceeded)
         }
+    }
+
+    /// A listener whose handshake never goes on: the client's end does not wait for it.
+    @Test(.timeLimit(.minutes(2))) func stoppingEndsAConnectionThatIsBeingMade() async throws {
+        let silent = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton).bind(host: "127.0.0.1", port: 0).get()
+        let authority = try TestAuthority()
+        var configuration = TransportConfiguration()
+        configuration.handshakeLimit = .seconds(3600)
+        try await Fixture.withClient(
+            port: silent.localAddress?.port ?? 0, .tls(authority.credentials("node1")), configuration: configuration
+        ) { client in
+            let error = await client.failure("Unary", options: .with { $0.timeout = .milliseconds(300) })
+            #expect(error?.code == .deadlineExceeded)
+        }
+        try await silent.close()
     }
 
     @Test func aServerThatComesBackIsFoundAgain() async throws {
@@ -118,6 +134,24 @@ import Testing
             return try await tasks.next() ?? nil
         }
         #expect(error?.code == .unavailable)
+    }
+
+    /// A program that is started meanwhile holds neither the listening socket nor a connection.
+    @Test func childrenDoNotInheritSockets() async throws {
+        try await Fixture.withServer(.plaintext) { _, port in
+            try await Fixture.withClient(port: port, .plaintext) { client in
+                let before = try await client.bytes("Unary", [1])
+                #expect(before == [1])
+                let digits = String(port, radix: 16, uppercase: true)
+                let hexadecimal = String(repeating: "0", count: 4 - digits.count) + digits
+                // Inode numbers of the sockets of this port, and those that the child has.
+                let own = try await PeerPrograms.run("awk '/:\(hexadecimal) /{print $10}' /proc/net/tcp")
+                let sockets = Set(own.output.split(separator: "\n").filter { $0 != "0" })
+                #expect(sockets.count >= 3)
+                let inherited = try await PeerPrograms.run("ls -l /proc/self/fd").output
+                #expect(!sockets.contains { inherited.contains("socket:[\($0)]") }, "\(sockets) in \(inherited)")
+            }
+        }
     }
 
     @Test func aPortInUseIsNamed() async throws {

@@ -70,7 +70,12 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        if context.channel.isActive { start() }
+        if phase == .closed {
+            // It was given up before there was a socket.
+            context.close(promise: nil)
+        } else if context.channel.isActive {
+            start()
+        }
     }
 
     func channelActive(context: ChannelHandlerContext) { start() }

@@ -15,6 +15,8 @@ final class ConnectionKeeper: Sendable {
 
     private struct State {
         var connection: ClientConnection?
+        /// One that is being made; it ends with the client.
+        weak var connecting: ClientConnection?
         /// Set while the address cannot be reached.
         var failure: RPCError?
         var isStopping = false
@@ -76,11 +78,21 @@ final class ConnectionKeeper: Sendable {
         return state.withLock { !$0.isStopping }
     }
 
+    /// A connection that is about to be made.
+    func connecting(_ connection: ClientConnection) {
+        let isStopping = state.withLock { state in
+            state.connecting = connection
+            return state.isStopping
+        }
+        if isStopping { connection.closeNow("the client has stopped") }
+    }
+
     /// `false` when nobody wants it any more.
     func ready(_ connection: ClientConnection) -> Bool {
         let (isWanted, waiters) = state.withLock { state -> (Bool, [Waiter]) in
             guard !state.isStopping else { return (false, []) }
             state.failure = nil
+            state.connecting = nil
             state.connection = connection
             defer { state.waiters = [] }
             return (true, state.waiters)
@@ -130,18 +142,19 @@ final class ConnectionKeeper: Sendable {
 
     /// No further calls; those that are under way may end.
     func stop() {
-        let (waiters, idler, connection, pause) = state.withLock { state in
+        let (waiters, idler, connection, connecting, pause) = state.withLock { state in
             state.isStopping = true
             defer {
                 state.waiters = []
                 state.idler = nil
                 state.connection = nil
             }
-            return (state.waiters, state.idler, state.connection, state.pause)
+            return (state.waiters, state.idler, state.connection, state.connecting, state.pause)
         }
         for waiter in waiters { waiter.continuation.resume(throwing: Self.stopped) }
         pause?.cancel()
         connection?.drain()
+        connecting?.closeNow("the client has stopped")
         idler?.resume()
     }
 

@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 import PluginAPI
 import Wire
@@ -35,4 +36,14 @@ enum Addresses {
 
 extension TimeAmount {
     init(_ duration: Duration) { self = .nanoseconds(duration.nanoseconds) }
+}
+
+extension Channel {
+    /// Keeps the socket from the programs that this process starts: swift-nio opens sockets without SOCK_CLOEXEC, and a child that holds a
+    /// listening socket keeps its port taken. To be called on the event loop.
+    func closeOnExec() throws {
+        try pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { descriptor in
+            _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        }
+    }
 }

@@ -98,8 +98,12 @@ public final class NodeClientTransport: ClientTransport {
             .connectTimeout(TimeAmount(configuration.handshakeLimit))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(connection) }
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.closeOnExec()
+                    try channel.pipeline.syncOperations.addHandler(connection)
+                }
             }
+        keeper.connecting(connection)
         do {
             _ = try await bootstrap.connect(host: host, port: port).get()
         } catch {

@@ -131,9 +131,20 @@ public final class NodeServerTransport: ServerTransport {
         return try await ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .serverChannelInitializer { channel in channel.eventLoop.makeCompletedFuture { try channel.closeOnExec() } }
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
             .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(core.accept(channel)) }
+                channel.eventLoop.makeCompletedFuture {
+                    let connection = core.accept(channel)
+                    do {
+                        try channel.closeOnExec()
+                        try channel.pipeline.syncOperations.addHandler(connection)
+                    } catch {
+                        // The peer is gone already, and nothing else would tell the connection.
+                        connection.close("the connection was closed by the peer")
+                        throw error
+                    }
+                }
             }
             .bind(host: host, port: port).get()
     }

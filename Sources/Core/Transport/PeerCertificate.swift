@@ -41,7 +41,9 @@ struct PeerCertificate: Sendable {
         switch subject.organizationalUnit {
         case managerUnit: role = .manager
         case workerUnit: role = .worker
-        default: return .refused("the certificate of \(subject.commonName) is not a node's: its unit is \"\(subject.organizationalUnit)\"")
+        default:
+            return .refused(
+                "the certificate of \(printable(subject.commonName)) is not a node's: its unit is \"\(printable(subject.organizationalUnit))\"")
         }
         guard !subject.commonName.isEmpty, let der = try? certificate.der() else { return .refused("the certificate names no node") }
         let notAfter = certificate.notAfter
@@ -73,15 +75,20 @@ struct PeerCertificate: Sendable {
         return try? Certificate(pem: String(decoding: bytes, as: UTF8.self))
     }
 
+    /// What a stranger wrote, fit for a log: short, and on one line.
+    private static func printable(_ text: String) -> String {
+        String(String.UnicodeScalarView(text.unicodeScalars.prefix(80).map { $0.properties.generalCategory == .control ? "?" : $0 }))
+    }
+
     private static func words(_ error: Int32, _ certificate: Certificate) -> String {
-        let name = certificate.subject.commonName
+        let name = printable(certificate.subject.commonName)
         let reason = X509_verify_cert_error_string(Int(error)).map { String(cString: $0) } ?? "error \(error)"
         switch error {
         case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
             return
                 "\(reason): the certificate of \(name) is for \(certificate.notBefore) to \(certificate.notAfter), and the clock of this machine"
                 + " says \(now()); compare the clocks of both machines"
-        default: return "\(reason) (certificate of \(name), issued by \(certificate.issuer.commonName))"
+        default: return "\(reason) (certificate of \(name), issued by \(printable(certificate.issuer.commonName)))"
         }
     }
 }

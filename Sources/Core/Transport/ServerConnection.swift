@@ -107,7 +107,8 @@ final class ServerConnection: Connection, @unchecked Sendable {
         if peer?.isExpired == true, !configuration.expiredCertificateMethods.contains(descriptor.fullyQualifiedMethod) {
             return refuse(stream, .unauthenticated, "the certificate has expired; it may only be renewed")
         }
-        let limit = isStranger ? configuration.strangers.streams : configuration.maximumStreams
+        // A handler returns a little after its call has ended, when the client may have opened the next already: hence the double.
+        let limit = 2 * (isStranger ? configuration.strangers.streams : configuration.maximumStreams)
         guard running.load(ordering: .relaxed) < limit, server.beginCall() else {
             return reset(stream, NGHTTP2_REFUSED_STREAM)
         }

@@ -8,18 +8,22 @@ struct Coder: MessageSerializer, MessageDeserializer {
     func deserialize<Bytes: GRPCContiguousBytes>(_ serialized: Bytes) throws -> [UInt8] { serialized.withUnsafeBytes { Array($0) } }
 }
 
+/// A line that is out at once, also into a pipe.
+func say(_ line: String) {
+    let bytes = Array("\(line)\n".utf8)
+    _ = Glibc.write(1, bytes, bytes.count)
+}
+
 func method(_ name: String) -> MethodDescriptor { MethodDescriptor(fullyQualifiedService: "bench.Echo", method: name) }
 
 /// Kilobytes of the process in memory.
 func residentKilobytes() -> Int {
-    malloc_trim(0)
     guard let file = fopen("/proc/self/statm", "r") else { return 0 }
     defer { fclose(file) }
-    var total = 0, resident = 0
-    _ = withUnsafeMutablePointer(to: &total) { total in
-        withUnsafeMutablePointer(to: &resident) { resident in withVaList([total, resident]) { vfscanf(file, "%ld %ld", $0) } }
-    }
-    return resident * 4
+    var bytes = [UInt8](repeating: 0, count: 200)
+    let count = fread(&bytes, 1, bytes.count, file)
+    let fields = String(decoding: bytes.prefix(count), as: UTF8.self).split(separator: " ")
+    return (fields.count > 1 ? Int(fields[1]) ?? 0 : 0) * 4
 }
 
 struct EchoService: RegistrableRPCService {
@@ -47,7 +51,7 @@ func serve<T: ServerTransport>(_ transport: T, _ port: @escaping @Sendable () as
     let server = GRPCServer(transport: transport, services: [EchoService()])
     try await withThrowingTaskGroup(of: Void.self) { tasks in
         tasks.addTask { try await server.serve() }
-        print(try await port())
+        say(String(try await port()))
         try await tasks.waitForAll()
     }
 }
@@ -71,9 +75,9 @@ func load<T: ClientTransport>(_ make: () throws -> T) async throws {
         _ = try await client.echo("Unary", [1])
         for (name, width) in [("calls-one-at-a-time", 1), ("calls-64-at-a-time", 64)] {
             _ = try await calls(client, width: width, for: .seconds(1))
-            print(name, try await calls(client, width: width, for: .seconds(4)))
+            say("\(name) \(try await calls(client, width: width, for: .seconds(4)))")
         }
-        print("messages-both-ways", try await messages(client, for: .seconds(4)))
+        say("messages-both-ways \(try await messages(client, for: .seconds(4)))")
         client.beginGracefulShutdown()
         try await tasks.waitForAll()
     }
@@ -132,8 +136,8 @@ private func idle<T: ClientTransport>(_ make: () throws -> T) async throws {
         try await ConcurrentTask.sleep(for: .seconds(2))
         let after = try await observer.memory()
         let ownAfter = residentKilobytes()
-        print("server-bytes-per-connection", (after - before) * 1024 / connections)
-        print("client-bytes-per-connection", (ownAfter - ownBefore) * 1024 / connections)
+        say("server-bytes-per-connection \((after - before) * 1024 / connections)")
+        say("client-bytes-per-connection \((ownAfter - ownBefore) * 1024 / connections)")
         for client in clients { client.beginGracefulShutdown() }
         observer.beginGracefulShutdown()
         try await tasks.waitForAll()

@@ -12,7 +12,6 @@ import PluginAPI
 import Transport
 
 let arguments = CommandLine.arguments
-setvbuf(stdout, nil, _IOLBF, 0)
 
 func text(_ path: String) -> String {
     guard let file = fopen(path, "r") else { return "" }
