@@ -30,6 +30,7 @@ final class NodePart: Sendable {
         let credentials = try TransportCredentials(certificate)
         let connections = PeerConnections(credentials: credentials, logger: logger)
         self.connections = connections
+        let role = LastRole(certificate.role)
         let own = record.advertiseAddress
         let isManager = certificate.role == .manager
         let known = record.managers + record.members.map(\.address) + (isManager ? [own] : [])
@@ -50,6 +51,8 @@ final class NodePart: Sendable {
             do throws(ApusError) { try credentials.update(certificate) } catch {
                 logger.error("the new certificate cannot be used: \(error.message)")
             }
+            // What was opened before still shows the old role.
+            if role.exchange(certificate.role) != certificate.role { connections.renew() }
             await onCertificate(certificate)
         }
         configuration.lock = lock
@@ -111,6 +114,20 @@ final class NodePart: Sendable {
             } catch {
                 logger.error("the managers could not be remembered: \(error.message)")
             }
+        }
+    }
+}
+
+/// The role of the certificate before.
+private final class LastRole: Sendable {
+    private let role: Mutex<NodeRole>
+
+    init(_ role: NodeRole) { self.role = Mutex(role) }
+
+    func exchange(_ new: NodeRole) -> NodeRole {
+        role.withLock { role in
+            defer { role = new }
+            return role
         }
     }
 }

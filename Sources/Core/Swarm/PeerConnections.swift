@@ -56,6 +56,15 @@ final class PeerConnections: Sendable {
         return configuration
     }
 
+    /// Calls from now on are made over new connections, with the certificate as it is now; those under way end on the old ones.
+    func renew() {
+        let old = state.withLock { state in
+            defer { state.clients = [:] }
+            return Array(state.clients.values)
+        }
+        for client in old { client.beginGracefulShutdown() }
+    }
+
     /// Keeps the connections until it is cancelled.
     func run() async {
         await withDiscardingTaskGroup { group in
