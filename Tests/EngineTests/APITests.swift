@@ -49,7 +49,7 @@ struct APITests {
         "GET /containers/x/top", "GET /containers/x/changes", "GET /containers/x/export", "PUT /containers/x/archive?path=/",
         "GET /containers/x/archive?path=/",
         "POST /containers/prune", "POST /networks/x/connect", "POST /networks/prune", "POST /volumes/prune", "GET /secrets", "POST /secrets/create",
-        "GET /configs", "POST /configs/create", "POST /swarm/join", "GET /swarm/unlockkey", "POST /plugins/pull?remote=x",
+        "GET /configs", "POST /configs/create", "POST /plugins/pull?remote=x",
         "POST /auth", "POST /session",
     ])
     func missing(request: String) async throws {

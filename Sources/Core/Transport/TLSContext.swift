@@ -59,11 +59,8 @@ final class TLSContext: @unchecked Sendable {
                 throw TLSErrors.error("the node's certificate chain cannot be used")
             }
         }
-        let bytes = Array(key.utf8)
-        guard let buffer = BIO_new_mem_buf(bytes, Int32(clamping: bytes.count)) else { throw TLSErrors.error("no buffer for the node's key") }
-        defer { BIO_free(buffer) }
         // Without a callback of ours libcrypto would ask on the terminal.
-        guard let parsed = PEM_read_bio_PrivateKey(buffer, nil, { _, _, _, _ in -1 }, nil) else {
+        guard let parsed = Self.read(Array(key.utf8), { PEM_read_bio_PrivateKey($0, nil, { _, _, _, _ in -1 }, nil) }) else {
             throw TLSErrors.error("the node's key is not a private key in PEM", .invalidArgument)
         }
         defer { EVP_PKEY_free(parsed) }
@@ -72,15 +69,25 @@ final class TLSContext: @unchecked Sendable {
         }
     }
 
+    /// Lends the bytes to libcrypto. Its buffer reads from them for as long as it lives, so they must stay where they are until it is freed.
+    private static func read<Result>(_ bytes: [UInt8], _ body: (OpaquePointer?) -> Result) -> Result {
+        bytes.withUnsafeBytes { bytes in
+            let buffer = BIO_new_mem_buf(bytes.baseAddress, Int32(clamping: bytes.count))
+            defer { BIO_free(buffer) }
+            return body(buffer)
+        }
+    }
+
     /// The certificates of a PEM text, at most 64; the caller frees them.
     private static func certificates(_ text: String, _ what: String) throws(ApusError) -> [OpaquePointer] {
         let bytes = Array(text.utf8)
         guard bytes.count <= 1 << 20 else { throw ApusError(.tooLarge, "\(what): \(bytes.count) bytes are too many") }
         guard !bytes.isEmpty else { return [] }
-        guard let buffer = BIO_new_mem_buf(bytes, Int32(bytes.count)) else { throw TLSErrors.error("no buffer for \(what)") }
-        defer { BIO_free(buffer) }
-        var certificates: [OpaquePointer] = []
-        while certificates.count < 64, let certificate = PEM_read_bio_X509(buffer, nil, nil, nil) { certificates.append(certificate) }
+        let certificates = read(bytes) { buffer in
+            var certificates: [OpaquePointer] = []
+            while certificates.count < 64, let certificate = PEM_read_bio_X509(buffer, nil, nil, nil) { certificates.append(certificate) }
+            return certificates
+        }
         ERR_clear_error()
         guard !certificates.isEmpty else { throw ApusError(.invalidArgument, "\(what): there is no certificate in PEM") }
         return certificates

@@ -11,15 +11,13 @@ public enum CertificateChain {
     public static func certificates(pem: String) throws(ApusError) -> [Certificate] {
         let bytes = Array(pem.utf8)
         guard bytes.count <= 1 << 20 else { throw ApusError(.tooLarge, "certificates of \(bytes.count) bytes") }
-        guard !bytes.isEmpty, let buffer = BIO_new_mem_buf(bytes, Int32(bytes.count)) else {
-            throw ApusError(.invalidArgument, "there is no certificate")
+        guard !bytes.isEmpty else { throw ApusError(.invalidArgument, "there is no certificate") }
+        let certificates = PEM.withBuffer(bytes) { buffer in
+            var certificates: [Certificate] = []
+            while certificates.count <= limit, let pointer = PEM_read_bio_X509(buffer, nil, nil, nil) { certificates.append(Certificate(pointer)) }
+            return certificates
         }
-        defer { BIO_free(buffer) }
-        var certificates: [Certificate] = []
-        while let pointer = PEM_read_bio_X509(buffer, nil, nil, nil) {
-            certificates.append(Certificate(pointer))
-            guard certificates.count <= limit else { throw ApusError(.invalidArgument, "more than \(limit) certificates in one text") }
-        }
+        guard certificates.count <= limit else { throw ApusError(.invalidArgument, "more than \(limit) certificates in one text") }
         // The end of the text is "no start line"; anything else is a certificate that cannot be read.
         let error = ERR_peek_last_error()
         let isEnd = error & 0x7f_ffff == UInt(PEM_R_NO_START_LINE) && (error >> 23) & 0xff == UInt(ERR_LIB_PEM)

@@ -22,10 +22,19 @@ enum PEM {
     static func read(_ what: String, _ text: String, _ body: (OpaquePointer) -> OpaquePointer?) throws(ApusError) -> OpaquePointer {
         let bytes = Array(text.utf8)
         guard bytes.count <= 1 << 20 else { throw ApusError(.tooLarge, "\(what) has \(bytes.count) bytes") }
-        guard !bytes.isEmpty, let buffer = BIO_new_mem_buf(bytes, Int32(bytes.count)) else { throw ApusError(.invalidArgument, "\(what) is empty") }
-        defer { BIO_free(buffer) }
-        guard let result = body(buffer) else { throw OpenSSLQueue.error("\(what) is not valid PEM", .invalidArgument) }
+        guard !bytes.isEmpty else { throw ApusError(.invalidArgument, "\(what) is empty") }
+        let result = withBuffer(bytes) { buffer in buffer.flatMap(body) }
+        guard let result else { throw OpenSSLQueue.error("\(what) is not valid PEM", .invalidArgument) }
         return result
+    }
+
+    /// Lends the bytes to libcrypto. Its buffer reads from them for as long as it lives, so they must stay where they are until it is freed.
+    static func withBuffer<Result>(_ bytes: [UInt8], _ body: (OpaquePointer?) -> Result) -> Result {
+        bytes.withUnsafeBytes { bytes in
+            let buffer = BIO_new_mem_buf(bytes.baseAddress, Int32(bytes.count))
+            defer { BIO_free(buffer) }
+            return body(buffer)
+        }
     }
 
     /// The bytes of one of libcrypto's `i2d` functions.
