@@ -44,7 +44,8 @@ struct NodeListCommand: EngineCommand {
         let manager = node.manager.map { $0.leader ? "Leader" : HumanText.capitalized($0.reachability.rawValue) } ?? ""
         return [
             node.id.text + (isOwn && isTable ? " *" : ""), node.description.hostname,
-            isPending ? "Pending" : HumanText.capitalized(node.status.state.rawValue), HumanText.capitalized(node.spec.availability.rawValue), manager, node.description.engine.engineVersion, "\(isOwn)",
+            isPending ? "Pending" : HumanText.capitalized(node.status.state.rawValue), HumanText.capitalized(node.spec.availability.rawValue),
+            manager, node.description.engine.engineVersion, "\(isOwn)",
             isPending ? node.certificate.requestedBy : node.status.address, ServiceText.labels(node.spec.labels), node.spec.role.rawValue,
         ]
     }
