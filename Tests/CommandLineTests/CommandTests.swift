@@ -34,12 +34,13 @@ import Testing
         #expect(run.engine.requests.dropFirst().allSatisfy { $0.target.hasPrefix("/v1.50/") })
     }
 
-    @Test func createDetachedAsksForNothingMore() async {
+    @Test func createDetachedAsksOnlyWhichImageIsMeant() async {
         let run = FakeRun()
+        run.engine.answer("GET /distribution/nginx/json", ["Descriptor": ["digest": "sha256:ab"]])
         run.engine.answer("POST /services/create", ["ID": "s1", "Warnings": ["careful"]], status: 201)
         #expect(await run("service", "create", "-d", "nginx") == 0)
         #expect(run.console.output == "s1\n" && run.console.errors == "apus: warning: careful\n")
-        #expect(run.engine.requests.count == 2)
+        #expect(run.engine.requests.map(\.method) == ["GET", "GET", "POST"])
     }
 
     @Test func controlCLeavesItGoing() async {

@@ -56,8 +56,9 @@ import Testing
 
     @Test func inspectShowsTheCertificate() async {
         let run = FakeRun()
+        run.engine.answer("GET /nodes/a", node("n1", "a"))
         run.engine.answer(
-            "GET /nodes/a",
+            "GET /nodes/n1",
             node(
                 "n1", "a", role: "manager", manager: ["Reachability": "reachable", "Addr": "10.0.0.1:2377"],
                 certificate: [

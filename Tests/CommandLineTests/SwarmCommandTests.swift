@@ -40,7 +40,7 @@ import Testing
         let path = template.withUnsafeBufferPointer { buffer in buffer.baseAddress.map { String(cString: $0) } ?? "" }
         unlink(path)
         defer { unlink(path) }
-        try LocalFile.makeNew(path, text)
+        try LocalFile.create(path, text)
         try await body(path)
     }
 
@@ -81,8 +81,7 @@ import Testing
             #expect(run.console.output.contains("    SWMKEY-1-k\n"))
         }
         let refused = FakeRun()
-        for bad in ["url=https://x", "protocol=cfssl", "protocol=vault,url=https://x", "protocol=cfssl,url=x", "protocol=cfssl,url=https://x,cacert=/no"]
-        {
+        for bad in ["url=https://x", "protocol=cfssl", "protocol=vault,url=https://x", "protocol=cfssl,url=x", "protocol=cfssl,url=https://x,cacert=/no"] {
             #expect(await refused("swarm", "init", "--external-ca", bad) == 1, "\(bad)")
         }
         #expect(!refused.engine.requests.contains { $0.method == "POST" })
@@ -245,10 +244,11 @@ import Testing
         info["Swarm"]?["Error"] = "the others are away"
         info["Swarm"]?["Managers"] = 3
         info["Swarm"]?["Nodes"] = 7
-        info["Swarm"]?["Cluster"] = swarm([
-            "Name": "default", "EncryptionConfig": ["AutoLockManagers": true], "CAConfig": ["NodeCertExpiry": 7_776_000_000_000_000],
-            "Dispatcher": ["HeartbeatPeriod": 5_000_000_000],
-        ], isRotating: true)
+        info["Swarm"]?["Cluster"] = swarm(
+            [
+                "Name": "default", "EncryptionConfig": ["AutoLockManagers": true], "CAConfig": ["NodeCertExpiry": 7_776_000_000_000_000],
+                "Dispatcher": ["HeartbeatPeriod": 5_000_000_000],
+            ], isRotating: true)
         run.engine.answer("GET /info", info)
         #expect(await run("info") == 0)
         #expect(
