@@ -32,7 +32,8 @@ import Testing
         run.engine.answer(
             "GET /nodes",
             [
-                node("n4", "d", certificate: ["Membership": "pending", "RequestedBy": "10.0.0.4"]), node("n3", "c", availability: "drain", state: "down"),
+                node("n4", "d", certificate: ["Membership": "pending", "RequestedBy": "10.0.0.4"]),
+                node("n3", "c", availability: "drain", state: "down"),
                 node("n2", "b", role: "manager", manager: ["Reachability": "unreachable"]),
                 node("n1", "a", role: "manager", manager: ["Leader": true, "Reachability": "reachable"]),
                 node("n5", "e", role: "manager", manager: ["Reachability": "reachable"]),
@@ -187,7 +188,8 @@ import Testing
         run.engine.answer("GET /services/web", ["ID": "s1", "Spec": ["Name": "web"]])
         run.engine.answer("GET /swarm", ["ID": "c1"])
         let commands = [
-            ["node", "ls"], ["node", "ps"], ["node", "inspect", "self"], ["node", "inspect", "--pretty", "n1"], ["service", "ls"], ["service", "ps", "web"],
+            ["node", "ls"], ["node", "ps"], ["node", "inspect", "self"], ["node", "inspect", "--pretty", "n1"],
+            ["service", "ls"], ["service", "ps", "web"],
             ["service", "inspect", "web"], ["service", "inspect", "--pretty", "web"], ["swarm", "inspect"],
         ]
         for command in commands {

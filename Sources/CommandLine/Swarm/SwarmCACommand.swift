@@ -13,7 +13,7 @@ struct SwarmCACommand: EngineCommand {
     @Flag(help: "Go over to another root.") var rotate = false
     @Option(name: .customLong("ca-cert"), help: ArgumentHelp("The new root certificate, PEM.", valueName: "file")) var certificateFile: String?
     @Option(name: .customLong("ca-key"), help: ArgumentHelp("Its key, PEM.", valueName: "file")) var keyFile: String?
-    @Option(help: ArgumentHelp("Signers outside of the swarm, such as protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
+    @Option(help: ArgumentHelp("Signers outside of the swarm: protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
     var externalCA: [String] = []
     @Option(help: ArgumentHelp("How long certificates of nodes are valid.", valueName: "duration"), transform: DurationText.parse)
     var certExpiry: Duration?
@@ -165,7 +165,8 @@ struct RootRotationFollower: Sendable {
                     let columns = context.console.columns
                     var lines = [text.shortened(to: columns)]
                     if !progress.isOver, progress.total > 0 {
-                        lines.insert(ServiceProgressText.bar(Double(progress.done.count) / Double(progress.total), width: min(50, columns - 2)), at: 0)
+                        let share = Double(progress.done.count) / Double(progress.total)
+                        lines.insert(ServiceProgressText.bar(share, width: max(1, min(50, columns - 2))), at: 0)
                     }
                     context.console.text(live.replacing(with: lines))
                 } else {

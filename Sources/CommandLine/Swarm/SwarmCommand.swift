@@ -15,7 +15,7 @@ struct SwarmCommand: AsyncParsableCommand {
 struct SwarmOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How long certificates of nodes are valid (default: 2160h).", valueName: "duration"), transform: DurationText.parse)
     var certExpiry: Duration?
-    @Option(help: ArgumentHelp("Signers outside of the swarm, such as protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
+    @Option(help: ArgumentHelp("Signers outside of the swarm: protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
     var externalCA: [String] = []
     @Option(
         help: ArgumentHelp("How long after its expiry a certificate may still be renewed; 0 is never (default: 720h).", valueName: "duration"),
@@ -112,7 +112,8 @@ struct SwarmInitCommand: EngineCommand {
             }
         } catch {
             console.errorLine("apus: warning: how other nodes join cannot be shown: \(error.message)")
-            console.errorLine("`apus swarm join-token worker` shows it later\(options.autolock == true ? ", and `apus swarm unlock-key` the key" : "").")
+            let more = options.autolock == true ? ", and `apus swarm unlock-key` the key" : ""
+            console.errorLine("`apus swarm join-token worker` shows it later\(more).")
         }
     }
 }
@@ -160,7 +161,7 @@ enum ExternalCAFlag {
     static func parse(_ entries: [String]) throws(ApusError) -> [ExternalCA] {
         try entries.map { entry throws(ApusError) in
             func problem(_ what: String) -> ApusError {
-                ApusError(.invalidArgument, "--external-ca \(entry): \(what); write it like protocol=cfssl,url=https://ca.example/sign,cacert=root.pem")
+                ApusError(.invalidArgument, "--external-ca \(entry): \(what); write protocol=cfssl,url=https://ca.example/sign,cacert=root.pem")
             }
             var authority = ExternalCA()
             for (key, value) in try CommaFields.pairs(entry) {

@@ -95,7 +95,7 @@ struct SwarmUnlockKeyCommand: EngineCommand {
                 guard spec.encryption.autoLockManagers else { throw UnlockKeyText.notLocked }
             }
             if !quiet {
-                context.console.line("The unlock key is another one now. Keep the old one until all managers have taken it over, which takes seconds.\n")
+                context.console.line("The unlock key is another one now. Keep the old one until all managers have taken the new one over.\n")
             }
         }
         guard let key = try await context.unlockKey() else { throw UnlockKeyText.notLocked }

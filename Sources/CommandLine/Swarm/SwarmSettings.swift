@@ -12,7 +12,7 @@ struct SwarmUpdateCommand: EngineCommand {
         let changed = try await context.changeSwarm { spec throws(ApusError) in try options.apply(to: &spec) }
         context.console.line("Swarm updated.")
         if changed.spec.ca.externalCAs != changed.before.ca.externalCAs {
-            context.console.line("The nodes go over to certificates of the external authority in the background; `apus info` shows whether they have.")
+            context.console.line("The nodes go over to the external authority in the background; `apus info` shows whether they have.")
         }
         if changed.spec.encryption.autoLockManagers, !changed.before.encryption.autoLockManagers, let key = try await context.unlockKey() {
             context.console.line("")

@@ -20,7 +20,8 @@ enum SwarmInformation {
         line("Node id", swarm["NodeID"])
         line("Error", swarm["Error"])
         line("Is manager", swarm["ControlAvailable"])
-        if let json = swarm["Cluster"], let cluster = try? JSONFields.decode(Cluster.self, from: json, unknownFields: .ignore), !cluster.id.text.isEmpty {
+        let cluster = swarm["Cluster"].flatMap { try? JSONFields.decode(Cluster.self, from: $0, unknownFields: .ignore) }
+        if let cluster, !cluster.id.text.isEmpty {
             line("Cluster id", .string(cluster.id.text))
             line("Managers", swarm["Managers"])
             line("Nodes", swarm["Nodes"])
