@@ -32,7 +32,7 @@ import Testing
         run.engine.answer(
             "GET /nodes",
             [
-                node("n4", "d", certificate: ["Membership": "pending", "RequestedBy": "10.0.0.4"]),
+                node("n4", "d", certificate: ["Membership": "pending", "RequestedBy": "ipv4:10.0.0.4:99"]),
                 node("n3", "c", availability: "drain", state: "down"),
                 node("n2", "b", role: "manager", manager: ["Reachability": "unreachable"]),
                 node("n1", "a", role: "manager", manager: ["Leader": true, "Reachability": "reachable"]),
@@ -49,7 +49,7 @@ import Testing
                 n5     e          Ready     Active         Reachable        0.1.0
 
                 """)
-        #expect(run.console.errors.contains("apus node accept") && run.console.errors.contains("10.0.0.4 (n4)"))
+        #expect(run.console.errors.contains("apus node accept") && run.console.errors.contains(" 10.0.0.4:99 (n4)"))
         let quiet = FakeRun()
         quiet.engine.answer("GET /nodes", [node("n4", "d", certificate: ["Membership": "pending"])])
         #expect(await quiet("node", "ls", "-q") == 0 && quiet.console.output == "n4\n" && quiet.console.errors.isEmpty)
@@ -64,7 +64,7 @@ import Testing
                 "n1", "a", role: "manager", manager: ["Reachability": "reachable", "Addr": "10.0.0.1:2377"],
                 certificate: [
                     "State": "issued", "Membership": "accepted", "Serial": "0aff", "Role": "worker", "IssuedAt": "2026-01-31T11:00:00Z",
-                    "ExpiresAt": "2026-02-10T12:00:00Z", "Occasion": "renewal", "RequestedBy": "10.0.0.1",
+                    "ExpiresAt": "2026-02-10T12:00:00Z", "Occasion": "renewal", "RequestedBy": "ipv4:10.0.0.1:7",
                     "LastRefusal": ["Time": "2026-01-30T00:00:00Z", "Reason": "another key", "RequestedBy": "10.0.0.66"],
                 ]))
         #expect(await run("node", "inspect", "--pretty", "a") == 0)
@@ -76,7 +76,7 @@ import Testing
              Issued:          2026-01-31T11:00:00Z (about an hour ago)
              Expires:         2026-02-10T12:00:00Z (in 10 days)
              Occasion:        renewal
-             Requested by:    10.0.0.1
+             Requested by:    10.0.0.1:7
              Last refusal:    2026-01-30T00:00:00Z: another key (asked from 10.0.0.66)
 
             """

@@ -33,10 +33,13 @@ struct NodeListCommand: EngineCommand {
         if !pending.isEmpty, !list.quiet, list.format == nil {
             context.console.errorLine(
                 "Pending nodes wait to be let in: `apus node accept ID` does so, `apus node rm --force ID` does away with them. They asked from "
-                    + pending.prefix(5).map { "\($0.certificate.requestedBy) (\($0.id.short))" }.joined(separator: ", ").printable
+                    + pending.prefix(5).map { "\(Self.address($0.certificate.requestedBy)) (\($0.id.short))" }.joined(separator: ", ").printable
                     + (pending.count > 5 ? " and \(pending.count - 5) more" : "") + ".")
         }
     }
+
+    /// `ipv4:10.0.0.1:40000`, as gRPC names peers, without its kind.
+    static func address(_ peer: String) -> String { ["ipv4:", "ipv6:"].contains { peer.hasPrefix($0) } ? String(peer.dropFirst(5)) : peer }
 
     static func row(_ node: Node, own: String?, isTable: Bool) -> [String] {
         let isOwn = node.id.text == own
@@ -46,7 +49,7 @@ struct NodeListCommand: EngineCommand {
             node.id.text + (isOwn && isTable ? " *" : ""), node.description.hostname,
             isPending ? "Pending" : HumanText.capitalized(node.status.state.rawValue), HumanText.capitalized(node.spec.availability.rawValue),
             manager, node.description.engine.engineVersion, "\(isOwn)",
-            isPending ? node.certificate.requestedBy : node.status.address, ServiceText.labels(node.spec.labels), node.spec.role.rawValue,
+            isPending ? address(node.certificate.requestedBy) : node.status.address, ServiceText.labels(node.spec.labels), node.spec.role.rawValue,
         ]
     }
 }
@@ -92,6 +95,11 @@ struct NodeInspectCommand: EngineCommand {
         return rows.filter { !$0.1.isEmpty }.map { ($0.0 + ":").padded(to: 18) + $0.1.printable } + certificateLines(node, now: now)
     }
 
+    private static func text(_ refusal: CertificateRefusal) -> String {
+        let asker = refusal.requestedBy.isEmpty ? "" : " (asked from \(NodeListCommand.address(refusal.requestedBy)))"
+        return "\(refusal.time): \(refusal.reason)\(asker)"
+    }
+
     /// What the managers know of the node's certificate.
     private static func certificateLines(_ node: Node, now: Timestamp) -> [String] {
         let record = node.certificate
@@ -104,8 +112,8 @@ struct NodeInspectCommand: EngineCommand {
             ("Role", record.serial.isEmpty ? "" : HumanText.capitalized(record.role.rawValue)),
             ("Issued", time(record.issuedAt, HumanText.ago(record.issuedAt, now: now).lowercased())),
             ("Expires", time(record.expiresAt, left > .zero ? "in \(HumanText.duration(left).lowercased())" : "it is expired")),
-            ("Occasion", record.occasion), ("Requested by", record.requestedBy), ("Issuer key", record.issuerKeyDigest),
-            ("Last refusal", refusal.map { "\($0.time): \($0.reason)\($0.requestedBy.isEmpty ? "" : " (asked from \($0.requestedBy))")" } ?? ""),
+            ("Occasion", record.occasion), ("Requested by", NodeListCommand.address(record.requestedBy)), ("Issuer key", record.issuerKeyDigest),
+            ("Last refusal", refusal.map(Self.text) ?? ""),
         ]
         let lines = rows.filter { !$0.1.isEmpty }.map { " " + ($0.0 + ":").padded(to: 17) + $0.1.printable }
         return lines.isEmpty ? [] : ["Certificate:"] + lines

@@ -98,7 +98,8 @@ struct SwarmInitCommand: EngineCommand {
         let id = answer.string ?? ""
         if forceNewCluster {
             console.line("Swarm initialized: current node (\(id)) is now its only manager.")
-            console.line("Managers that were left behind are shown by `apus node ls`: demote and remove them, and let them join again.")
+            console.line("The other managers are left behind, shown as Down by `apus node ls`: take them off the list with `apus node rm`.")
+            console.line("Should one come back, run `apus swarm leave --force` on it, and let it join again.")
         } else {
             console.line("Swarm initialized: current node (\(id)) is now a manager.")
         }
