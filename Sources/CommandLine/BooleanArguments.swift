@@ -1,12 +1,11 @@
 /// `--detach=true` and `--init=false`, as many scripts write them.
 enum BooleanArguments {
     private static let names: Set<String> = [
-        "all", "all-tags", "autolock", "detach", "details", "follow", "force", "init", "interactive", "latest", "no-healthcheck", "no-resolve",
-        "no-resolve-image", "no-trunc", "pretty", "privileged", "publish-all", "quiet", "raw", "read-only", "rm", "rollback", "size", "timestamps",
-        "tty",
-        "with-registry-auth",
+        "accept-nodes", "all", "all-tags", "autolock", "detach", "details", "follow", "force", "init", "interactive", "latest", "no-healthcheck", "no-resolve",
+        "no-resolve-image", "no-trunc", "pretty", "privileged", "publish-all", "quiet", "raw", "read-only", "rm", "rollback", "rotate", "size", "stale",
+        "timestamps", "tty", "wait", "with-registry-auth",
     ]
-    private static let invertible: Set<String> = ["autolock", "init", "read-only", "tty"]
+    private static let invertible: Set<String> = ["accept-nodes", "autolock", "init", "read-only", "tty"]
     private static let shortNames: Set<Character> = ["d", "i", "q", "t", "P"]
     /// Commands whose arguments behind the image belong to the container.
     private static let passing: [[String]] = [["run"], ["create"], ["container", "run"], ["container", "create"], ["service", "create"]]

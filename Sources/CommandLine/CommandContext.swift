@@ -12,6 +12,8 @@ struct CommandContext: Sendable {
     var now: @Sendable () -> Timestamp
     /// Waits; cancelling ends it with an error.
     var sleep: @Sendable (Duration) async throws -> Void
+    /// Asks for a line that nobody should see; without a terminal it comes from standard input.
+    var secret: @Sendable (_ question: String) throws(ApusError) -> String
     /// Does something when the user presses Ctrl-C while `body` runs.
     var interrupts: any InterruptSource
 

@@ -24,7 +24,8 @@ public enum CommandLineTool {
         }
         let context = CommandContext(
             client: EngineClient(connection: connection), console: console, environment: environment, now: { CommandContext.systemTime },
-            sleep: { try await ConcurrentTask.sleep(for: $0) }, interrupts: SignalInterrupts())
+            sleep: { try await ConcurrentTask.sleep(for: $0) }, secret: { (question) throws(ApusError) in try Prompt.secret(question, console: console) },
+            interrupts: SignalInterrupts())
         return await run(globals.rest, in: context)
     }
 

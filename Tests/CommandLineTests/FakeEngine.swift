@@ -95,6 +95,8 @@ struct FakeRun {
     let console: FakeConsole
     var environment: [String: String] = ["HOME": "/nonexistent"]
     var presses = false
+    /// What is typed where a secret is asked for.
+    var secret = ""
 
     init(isTerminal: Bool = false) { console = FakeConsole(isTerminal: isTerminal) }
 
@@ -102,12 +104,13 @@ struct FakeRun {
 
     func callAsFunction(_ arguments: [String]) async -> Int32 {
         let clock = Clock()
+        let typed = secret
         let context = CommandContext(
             client: EngineClient(connection: engine), console: console, environment: environment, now: { clock.now },
             sleep: { duration in
                 try ConcurrentTask.checkCancellation()
                 clock.advance(duration)
-            }, interrupts: FakeInterrupts(presses: presses))
+            }, secret: { _ in typed }, interrupts: FakeInterrupts(presses: presses))
         return await CommandLineTool.run(arguments, in: context)
     }
 

@@ -196,22 +196,22 @@ _apus_swarm() {
     unset 'unparsed_words[0]'
     unparsed_words=("${unparsed_words[@]}")
     case "${subcommand}" in
-    init|join|join-token|update|inspect|leave)
+    init|join|join-token|update|inspect|unlock|unlock-key|ca|leave)
         # Offer subcommand argument completions
         "_apus_swarm_${subcommand}"
         ;;
     *)
         # Offer subcommand completions
-        COMPREPLY+=($(compgen -W 'init join join-token update inspect leave' -- "${cur}"))
+        COMPREPLY+=($(compgen -W 'init join join-token update inspect unlock unlock-key ca leave' -- "${cur}"))
         ;;
     esac
 }
 
 _apus_swarm_init() {
     repeating_flags=()
-    non_repeating_flags=(--force-new-cluster --autolock --no-autolock --version -h --help)
-    repeating_options=(--default-addr-pool)
-    non_repeating_options=(--advertise-addr --listen-addr --data-path-addr --data-path-port --default-addr-pool-mask-length --availability --cert-expiry --task-history-limit --dispatcher-heartbeat --snapshot-interval --max-snapshots)
+    non_repeating_flags=(--force-new-cluster --accept-nodes --no-accept-nodes --autolock --no-autolock --version -h --help)
+    repeating_options=(--default-addr-pool --external-ca)
+    non_repeating_options=(--advertise-addr --listen-addr --data-path-addr --data-path-port --default-addr-pool-mask-length --availability --cert-expiry --expired-renewal-grace --task-history-limit --dispatcher-heartbeat --snapshot-interval --max-snapshots)
     __apus_offer_flags_options 0
 
     # Offer option value completions
@@ -240,6 +240,12 @@ _apus_swarm_init() {
     '--cert-expiry')
         return
         ;;
+    '--external-ca')
+        return
+        ;;
+    '--expired-renewal-grace')
+        return
+        ;;
     '--task-history-limit')
         return
         ;;
@@ -260,7 +266,7 @@ _apus_swarm_join() {
     non_repeating_flags=(--version -h --help)
     repeating_options=()
     non_repeating_options=(--token --advertise-addr --listen-addr --data-path-addr --availability)
-    __apus_offer_flags_options 1
+    __apus_offer_flags_options -1
 
     # Offer option value completions
     case "${prev}" in
@@ -292,14 +298,20 @@ _apus_swarm_join-token() {
 
 _apus_swarm_update() {
     repeating_flags=()
-    non_repeating_flags=(--autolock --no-autolock --version -h --help)
-    repeating_options=()
-    non_repeating_options=(--cert-expiry --task-history-limit --dispatcher-heartbeat --snapshot-interval --max-snapshots)
+    non_repeating_flags=(--accept-nodes --no-accept-nodes --autolock --no-autolock --version -h --help)
+    repeating_options=(--external-ca)
+    non_repeating_options=(--cert-expiry --expired-renewal-grace --task-history-limit --dispatcher-heartbeat --snapshot-interval --max-snapshots)
     __apus_offer_flags_options 0
 
     # Offer option value completions
     case "${prev}" in
     '--cert-expiry')
+        return
+        ;;
+    '--external-ca')
+        return
+        ;;
+    '--expired-renewal-grace')
         return
         ;;
     '--task-history-limit')
@@ -319,7 +331,7 @@ _apus_swarm_update() {
 
 _apus_swarm_inspect() {
     repeating_flags=()
-    non_repeating_flags=(--version -h --help)
+    non_repeating_flags=(--stale --version -h --help)
     repeating_options=()
     non_repeating_options=(-f --format)
     __apus_offer_flags_options 0
@@ -327,6 +339,46 @@ _apus_swarm_inspect() {
     # Offer option value completions
     case "${prev}" in
     '-f'|'--format')
+        return
+        ;;
+    esac
+}
+
+_apus_swarm_unlock() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options 0
+}
+
+_apus_swarm_unlock-key() {
+    repeating_flags=()
+    non_repeating_flags=(--rotate -q --quiet --version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options 0
+}
+
+_apus_swarm_ca() {
+    repeating_flags=()
+    non_repeating_flags=(--rotate -d --detach -q --quiet --version -h --help)
+    repeating_options=(--external-ca)
+    non_repeating_options=(--ca-cert --ca-key --cert-expiry)
+    __apus_offer_flags_options 0
+
+    # Offer option value completions
+    case "${prev}" in
+    '--ca-cert')
+        return
+        ;;
+    '--ca-key')
+        return
+        ;;
+    '--external-ca')
+        return
+        ;;
+    '--cert-expiry')
         return
         ;;
     esac
@@ -560,7 +612,7 @@ _apus_service_create() {
 
 _apus_service_ls() {
     repeating_flags=()
-    non_repeating_flags=(-q --quiet --version -h --help)
+    non_repeating_flags=(-q --quiet --stale --version -h --help)
     repeating_options=(-f --filter)
     non_repeating_options=(--format)
     __apus_offer_flags_options 0
@@ -578,7 +630,7 @@ _apus_service_ls() {
 
 _apus_service_ps() {
     repeating_flags=()
-    non_repeating_flags=(-q --quiet --no-trunc --no-resolve --version -h --help)
+    non_repeating_flags=(-q --quiet --stale --no-trunc --no-resolve --version -h --help)
     repeating_options=(-f --filter)
     non_repeating_options=(--format)
     __apus_offer_flags_options -1
@@ -596,7 +648,7 @@ _apus_service_ps() {
 
 _apus_service_inspect() {
     repeating_flags=()
-    non_repeating_flags=(--pretty --version -h --help)
+    non_repeating_flags=(--stale --pretty --version -h --help)
     repeating_options=()
     non_repeating_options=(-f --format)
     __apus_offer_flags_options -1
@@ -903,20 +955,20 @@ _apus_node() {
     unset 'unparsed_words[0]'
     unparsed_words=("${unparsed_words[@]}")
     case "${subcommand}" in
-    ls|inspect|ps|update|promote|demote|rm)
+    ls|inspect|ps|update|promote|demote|accept|rm)
         # Offer subcommand argument completions
         "_apus_node_${subcommand}"
         ;;
     *)
         # Offer subcommand completions
-        COMPREPLY+=($(compgen -W 'ls inspect ps update promote demote rm' -- "${cur}"))
+        COMPREPLY+=($(compgen -W 'ls inspect ps update promote demote accept rm' -- "${cur}"))
         ;;
     esac
 }
 
 _apus_node_ls() {
     repeating_flags=()
-    non_repeating_flags=(-q --quiet --version -h --help)
+    non_repeating_flags=(-q --quiet --stale --version -h --help)
     repeating_options=(-f --filter)
     non_repeating_options=(--format)
     __apus_offer_flags_options 0
@@ -934,7 +986,7 @@ _apus_node_ls() {
 
 _apus_node_inspect() {
     repeating_flags=()
-    non_repeating_flags=(--pretty --version -h --help)
+    non_repeating_flags=(--stale --pretty --version -h --help)
     repeating_options=()
     non_repeating_options=(-f --format)
     __apus_offer_flags_options -1
@@ -949,7 +1001,7 @@ _apus_node_inspect() {
 
 _apus_node_ps() {
     repeating_flags=()
-    non_repeating_flags=(-q --quiet --no-trunc --no-resolve --version -h --help)
+    non_repeating_flags=(-q --quiet --stale --no-trunc --no-resolve --version -h --help)
     repeating_options=(-f --filter)
     non_repeating_options=(--format)
     __apus_offer_flags_options -1
@@ -967,7 +1019,7 @@ _apus_node_ps() {
 
 _apus_node_update() {
     repeating_flags=()
-    non_repeating_flags=(--version -h --help)
+    non_repeating_flags=(--wait --version -h --help)
     repeating_options=(--label-add --label-rm)
     non_repeating_options=(--availability --role)
     __apus_offer_flags_options 1
@@ -998,6 +1050,14 @@ _apus_node_promote() {
 }
 
 _apus_node_demote() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options -1
+}
+
+_apus_node_accept() {
     repeating_flags=()
     non_repeating_flags=(--version -h --help)
     repeating_options=()

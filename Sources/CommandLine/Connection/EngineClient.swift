@@ -29,9 +29,14 @@ struct EngineAPIVersion: Hashable, Sendable, Comparable {
 /// The Engine API as calls: paths without the version, JSON in and out, an `ApusError` for every status of 400 or more.
 final class EngineClient: Sendable {
     let connection: any EngineConnection
+    /// Whether what is read may be what the manager knows by itself.
+    private let readsStale: Bool
     private let negotiated = Mutex<EngineAPIVersion?>(nil)
 
-    init(connection: any EngineConnection) { self.connection = connection }
+    init(connection: any EngineConnection, readsStale: Bool = false) {
+        self.connection = connection
+        self.readsStale = readsStale
+    }
 
     /// The newest version that both sides speak.
     func version() async throws(ApusError) -> EngineAPIVersion {
@@ -51,7 +56,9 @@ final class EngineClient: Sendable {
     }
 
     func get(_ path: String, _ query: Query = [:], headers: [String: String] = [:]) async throws(ApusError) -> JSONValue {
-        try Self.parsed(try await call("GET", path, query, headers: headers))
+        var query = query
+        query.add("stale", readsStale)
+        return try Self.parsed(try await call("GET", path, query, headers: headers))
     }
 
     @discardableResult
@@ -141,8 +148,24 @@ enum EngineFailure {
     static func hinted(_ message: String) -> String {
         let lower = message.lowercased()
         let sentence = message.hasSuffix(".") ? String(message.dropLast()) : message
+        if lower.contains("worker nodes can't") {
+            return sentence + ". `apus info` lists the managers; -H talks to another engine"
+        }
         if lower.contains("not a swarm manager") || lower.contains("not part of a swarm") {
-            return lower.contains("swarm init") ? message : sentence + ". Make this node a swarm with `apus swarm init`"
+            return lower.contains("swarm init")
+                ? message : sentence + ". Make this node a swarm with `apus swarm init`, or take it into one with `apus swarm join`"
+        }
+        if lower.contains("does not have a leader") {
+            // Only some commands have the flag; the rest of the sentence helps with all.
+            return sentence.replacing("?stale=1 shows", with: "--stale with `ls`, `ps` and `inspect` shows")
+                + ". When most managers are lost for good, `apus swarm init --force-new-cluster` goes on with this one alone"
+        }
+        if lower.contains("needs to be unlocked"), !lower.contains("swarm unlock") {
+            return sentence + ". Unlock it with `apus swarm unlock`"
+        }
+        if lower.contains("no certificate was issued") {
+            return sentence + ". If the swarm lets nodes in by hand, run `apus node accept` on a manager (`apus node ls` shows the id); "
+                + "then repeat this command"
         }
         if lower.contains("update out of sequence") {
             return sentence + ". Somebody else changed it meanwhile: look at it again and repeat the command"

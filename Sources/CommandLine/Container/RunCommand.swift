@@ -94,8 +94,8 @@ extension CommandContext {
         query.add("name", options.name)
         query.add("platform", options.platform)
         // What is said about the pull must not stand in front of the id on standard output.
-        let aside = CommandContext(
-            client: client, console: ErrorConsole(console: console), environment: environment, now: now, sleep: sleep, interrupts: interrupts)
+        var aside = self
+        aside.console = ErrorConsole(console: console)
         if options.pull == "always" { try await aside.pull(image, platform: options.platform, quiet: quiet) }
         let answer: JSONValue
         do throws(ApusError) {

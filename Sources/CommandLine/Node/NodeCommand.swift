@@ -7,8 +7,7 @@ struct NodeCommand: AsyncParsableCommand {
         commandName: "node", abstract: "Nodes of the swarm.",
         subcommands: [
             NodeListCommand.self, NodeInspectCommand.self, NodeTasksCommand.self, NodeUpdateCommand.self, NodePromoteCommand.self,
-            NodeDemoteCommand.self,
-            NodeRemoveCommand.self,
+            NodeDemoteCommand.self, NodeAcceptCommand.self, NodeRemoveCommand.self,
         ])
 }
 
@@ -18,28 +17,39 @@ struct NodeListCommand: EngineCommand {
     static let columns: [Listing.Column] = [
         .init("ID", "ID"), .init("Hostname", "HOSTNAME"), .init("Status", "STATUS"), .init("Availability", "AVAILABILITY"),
         .init("ManagerStatus", "MANAGER STATUS"), .init("EngineVersion", "ENGINE VERSION"), .init("Self", "SELF", isShown: false),
-        .init("Address", "ADDRESS", isShown: false), .init("Labels", "LABELS", isShown: false),
+        .init("Address", "ADDRESS", isShown: false), .init("Labels", "LABELS", isShown: false), .init("Role", "ROLE", isShown: false),
     ]
 
     @OptionGroup var list: ListOptions
+    @OptionGroup var freshness: FreshnessOptions
 
     func run(with context: CommandContext) async throws {
-        let nodes = try await context.client.get("/nodes", try list.query()).array ?? []
+        let context = context.reading(freshness)
+        let nodes = try await context.nodes(try list.query()).sorted { ($0.description.hostname, $0.id) < ($1.description.hostname, $1.id) }
         let own = list.quiet ? nil : try await context.client.get("/info")["Swarm"]?["NodeID"]?.string
-        var rows: [[String]] = []
-        for json in nodes {
-            rows.append(Self.row(try JSONFields.decode(Node.self, from: json, unknownFields: .ignore), own: own, isTable: list.format == nil))
+        let rows = nodes.map { Self.row($0, own: own, isTable: list.format == nil) }
+        try context.show(Listing(columns: Self.columns, rows: rows), format: list.format, quiet: list.quiet)
+        let pending = nodes.filter { $0.certificate.membership == .pending }
+        if !pending.isEmpty, !list.quiet, list.format == nil {
+            context.console.errorLine(
+                "Pending nodes wait to be let in: `apus node accept ID` does so, `apus node rm --force ID` does away with them. They asked from "
+                    + pending.prefix(5).map { "\(Self.address($0.certificate.requestedBy)) (\($0.id.short))" }.joined(separator: ", ").printable
+                    + (pending.count > 5 ? " and \(pending.count - 5) more" : "") + ".")
         }
-        try context.show(Listing(columns: Self.columns, rows: rows.sorted { $0[1] < $1[1] }), format: list.format, quiet: list.quiet)
     }
+
+    /// `ipv4:10.0.0.1:40000`, as gRPC names peers, without its kind.
+    static func address(_ peer: String) -> String { ["ipv4:", "ipv6:"].contains { peer.hasPrefix($0) } ? String(peer.dropFirst(5)) : peer }
 
     static func row(_ node: Node, own: String?, isTable: Bool) -> [String] {
         let isOwn = node.id.text == own
+        let isPending = node.certificate.membership == .pending
         let manager = node.manager.map { $0.leader ? "Leader" : HumanText.capitalized($0.reachability.rawValue) } ?? ""
         return [
-            node.id.text + (isOwn && isTable ? " *" : ""), node.description.hostname, HumanText.capitalized(node.status.state.rawValue),
-            HumanText.capitalized(node.spec.availability.rawValue), manager, node.description.engine.engineVersion, "\(isOwn)", node.status.address,
-            ServiceText.labels(node.spec.labels),
+            node.id.text + (isOwn && isTable ? " *" : ""), node.description.hostname,
+            isPending ? "Pending" : HumanText.capitalized(node.status.state.rawValue), HumanText.capitalized(node.spec.availability.rawValue),
+            manager, node.description.engine.engineVersion, "\(isOwn)",
+            isPending ? address(node.certificate.requestedBy) : node.status.address, ServiceText.labels(node.spec.labels), node.spec.role.rawValue,
         ]
     }
 }
@@ -48,10 +58,12 @@ struct NodeInspectCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show everything about nodes.")
 
     @OptionGroup var inspect: InspectOptions
+    @OptionGroup var freshness: FreshnessOptions
     @Flag(help: "Show it as text for people.") var pretty = false
     @Argument(help: "Names or ids; self is this one.") var nodes: [String]
 
     func run(with context: CommandContext) async throws {
+        let context = context.reading(freshness)
         guard pretty else {
             try await context.inspect(nodes, format: inspect.format) { name throws(ApusError) in
                 try await context.client.get("/nodes/\((name == "self" ? try await context.nodeID(name) : name).pathComponent)")
@@ -60,24 +72,51 @@ struct NodeInspectCommand: EngineCommand {
         }
         try await context.each(nodes) { name throws(ApusError) in
             let json = try await context.client.get("/nodes/\(try await context.nodeID(name).pathComponent)")
-            for line in Self.lines(try JSONFields.decode(Node.self, from: json, unknownFields: .ignore)) { context.console.line(line) }
+            let node = try JSONFields.decode(Node.self, from: json, unknownFields: .ignore)
+            for line in Self.lines(node, now: context.now()) { context.console.line(line) }
         }
     }
 
-    static func lines(_ node: Node) -> [String] {
+    static func lines(_ node: Node, now: Timestamp) -> [String] {
         let resources = node.description.resources
         let rows: [(String, String)] = [
             ("ID", node.id.text), ("Name", node.spec.name), ("Labels", ServiceText.labels(node.spec.labels)), ("Hostname", node.description.hostname),
             ("Joined at", node.createdAt.description), ("State", HumanText.capitalized(node.status.state.rawValue)), ("Message", node.status.message),
             ("Availability", HumanText.capitalized(node.spec.availability.rawValue)), ("Address", node.status.address),
             ("Role", HumanText.capitalized(node.spec.role.rawValue)),
-            ("Leader", node.manager.map { $0.leader ? "Yes" : "No" } ?? ""), ("Manager address", node.manager?.address ?? ""),
+            ("Leader", node.manager.map { $0.leader ? "Yes" : "No" } ?? ""),
+            ("Reachability", node.manager.map { HumanText.capitalized($0.reachability.rawValue) } ?? ""),
+            ("Manager address", node.manager?.address ?? ""),
             ("Platform", "\(node.description.platform.os)/\(node.description.platform.architecture)"),
             ("CPUs", ByteSize.cpuText(resources.nanoCPUs)), ("Memory", ByteSize.binaryText(resources.memoryBytes)),
             ("Engine version", node.description.engine.engineVersion),
             ("Plugins", node.description.engine.plugins.map { "\($0.type)/\($0.name)" }.joined(separator: ", ")),
         ]
-        return rows.filter { !$0.1.isEmpty }.map { ($0.0 + ":").padded(to: 18) + $0.1.printable }
+        return rows.filter { !$0.1.isEmpty }.map { ($0.0 + ":").padded(to: 18) + $0.1.printable } + certificateLines(node, now: now)
+    }
+
+    private static func text(_ refusal: CertificateRefusal) -> String {
+        let asker = refusal.requestedBy.isEmpty ? "" : " (asked from \(NodeListCommand.address(refusal.requestedBy)))"
+        return "\(refusal.time): \(refusal.reason)\(asker)"
+    }
+
+    /// What the managers know of the node's certificate.
+    private static func certificateLines(_ node: Node, now: Timestamp) -> [String] {
+        let record = node.certificate
+        let refusal = record.lastRefusal
+        func time(_ time: Timestamp, _ relation: String) -> String { time.isNever ? "" : "\(time) (\(relation))" }
+        let left = record.expiresAt - now
+        let rows: [(String, String)] = [
+            ("Membership", record.membership == .pending ? "Pending: `apus node accept \(node.id.text)` lets it in" : ""),
+            ("State", HumanText.capitalized(record.state.rawValue)), ("Failure", record.failure), ("Serial", record.serial),
+            ("Role", record.serial.isEmpty ? "" : HumanText.capitalized(record.role.rawValue)),
+            ("Issued", time(record.issuedAt, HumanText.ago(record.issuedAt, now: now).lowercased())),
+            ("Expires", time(record.expiresAt, left > .zero ? "in \(HumanText.duration(left).lowercased())" : "it is expired")),
+            ("Occasion", record.occasion), ("Requested by", NodeListCommand.address(record.requestedBy)), ("Issuer key", record.issuerKeyDigest),
+            ("Last refusal", refusal.map(Self.text) ?? ""),
+        ]
+        let lines = rows.filter { !$0.1.isEmpty }.map { " " + ($0.0 + ":").padded(to: 17) + $0.1.printable }
+        return lines.isEmpty ? [] : ["Certificate:"] + lines
     }
 }
 
@@ -88,89 +127,9 @@ struct NodeTasksCommand: EngineCommand {
     @Argument(help: "Names or ids; without any, this node.") var nodes: [String] = []
 
     func run(with context: CommandContext) async throws {
+        let context = context.reading(options.freshness)
         var filters = try Filters.parse(options.list.filter)
         filters["node"] = try await context.nodeIDs(nodes.isEmpty ? ["self"] : nodes)
         try await context.showTasks(filters: filters, options)
-    }
-}
-
-struct NodeUpdateCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "update", abstract: "Change a node.")
-
-    @Option(help: "Whether it takes tasks: active, pause (keeps its tasks) or drain (gives them away).", transform: WordFlag.parse)
-    var availability: NodeAvailability?
-    @Option(help: "worker or manager.", transform: WordFlag.parse) var role: NodeRole?
-    @Option(help: ArgumentHelp("Label to set.", valueName: "key=value")) var labelAdd: [String] = []
-    @Option(help: ArgumentHelp("Label to remove.", valueName: "key")) var labelRm: [String] = []
-    @Argument(help: "Name or id; self is this one.") var node: String
-
-    func run(with context: CommandContext) async throws {
-        let added = try KeyValue.map(labelAdd, flag: "--label-add")
-        guard availability != nil || role != nil || !added.isEmpty || !labelRm.isEmpty else {
-            throw ApusError(.invalidArgument, "say what to change: --availability, --role, --label-add or --label-rm")
-        }
-        try await context.changeNode(node) { spec throws(ApusError) in
-            if let availability { spec.availability = availability }
-            if let role { spec.role = role }
-            for key in labelRm where spec.labels.removeValue(forKey: key) == nil {
-                throw ApusError(.notFound, "--label-rm \(key): the node has no such label")
-            }
-            spec.labels.merge(added) { _, new in new }
-        }
-        context.console.line(node)
-    }
-}
-
-struct NodePromoteCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "promote", abstract: "Make nodes managers.")
-
-    @Argument(help: "Names or ids.") var nodes: [String]
-
-    func run(with context: CommandContext) async throws {
-        try await context.each(nodes) { name throws(ApusError) in
-            try await context.changeNode(name) { spec in spec.role = .manager }
-            context.console.line("Node \(name) promoted to a manager in the swarm.")
-        }
-    }
-}
-
-struct NodeDemoteCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "demote", abstract: "Make managers workers.")
-
-    @Argument(help: "Names or ids.") var nodes: [String]
-
-    func run(with context: CommandContext) async throws {
-        try await context.each(nodes) { name throws(ApusError) in
-            try await context.changeNode(name) { spec in spec.role = .worker }
-            context.console.line("Manager \(name) demoted in the swarm.")
-        }
-    }
-}
-
-struct NodeRemoveCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "rm", abstract: "Take nodes off the list of the swarm.", aliases: ["remove"])
-
-    @Flag(name: [.customShort("f"), .long], help: "Also a node that is not down.") var force = false
-    @Argument(help: "Names or ids.") var nodes: [String]
-
-    func run(with context: CommandContext) async throws {
-        var query: Query = [:]
-        query.add("force", force)
-        try await context.each(nodes) { name throws(ApusError) in
-            try await context.client.delete("/nodes/\(name.pathComponent)", query)
-            context.console.line(name)
-        }
-    }
-}
-
-extension CommandContext {
-    /// Sends the changed spec of a node.
-    func changeNode(_ name: String, _ edit: (inout NodeSpec) throws(ApusError) -> Void) async throws(ApusError) {
-        let id = try await nodeID(name)
-        let json = try await client.get("/nodes/\(id.pathComponent)")
-        var spec = try JSONFields.decode(NodeSpec.self, from: json["Spec"] ?? [:])
-        try edit(&spec)
-        try await client.post(
-            "/nodes/\(id.pathComponent)/update", ["version": String(json["Version"]?["Index"]?.integer ?? 0)], body: JSONFields.encode(spec))
     }
 }

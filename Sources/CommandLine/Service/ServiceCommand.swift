@@ -15,11 +15,12 @@ struct ServiceListCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "ls", abstract: "List the services.", aliases: ["list"])
 
     @OptionGroup var list: ListOptions
+    @OptionGroup var freshness: FreshnessOptions
 
     func run(with context: CommandContext) async throws {
         var query = try list.query()
         query.add("status", true)
-        let services = try await context.client.get("/services", query).array ?? []
+        let services = try await context.reading(freshness).client.get("/services", query).array ?? []
         var rows: [[String]] = []
         for json in services.sorted(by: { ($0["Spec"]?["Name"]?.string ?? "") < ($1["Spec"]?["Name"]?.string ?? "") }) {
             let service = try JSONFields.decode(Service.self, from: json, unknownFields: .ignore)
@@ -33,10 +34,12 @@ struct ServiceInspectCommand: EngineCommand {
     static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show everything about services.")
 
     @OptionGroup var inspect: InspectOptions
+    @OptionGroup var freshness: FreshnessOptions
     @Flag(help: "Show it as text for people.") var pretty = false
     @Argument(help: "Names or ids.") var services: [String]
 
     func run(with context: CommandContext) async throws {
+        let context = context.reading(freshness)
         guard pretty else {
             try await context.inspect(services, format: inspect.format) { name throws(ApusError) in
                 try await context.client.get("/services/\(name.pathComponent)")

@@ -16,20 +16,7 @@ struct ServiceFollower: Sendable {
 
     /// - Throws: an `ApusError` with the tasks' errors when it failed; an exit code after Ctrl-C.
     func follow() async throws {
-        let work = ConcurrentTask { try await loop() }
-        do {
-            try await context.interrupts.handling({ _ in work.cancel() }) {
-                try await withTaskCancellationHandler {
-                    try await work.value
-                } onCancel: {
-                    work.cancel()
-                }
-            }
-        } catch {
-            guard work.isCancelled else { throw error }
-            context.console.errorLine("This goes on in the background. See how far it is with `apus service ps \(service)`.")
-            throw ExitCode(130)
-        }
+        try await context.watching("This goes on in the background. See how far it is with `apus service ps \(service)`.") { try await loop() }
     }
 
     private func loop() async throws {

@@ -5,6 +5,7 @@ import PluginAPI
 /// Flags of the lists of tasks.
 struct TaskListOptions: ParsableArguments {
     @OptionGroup var list: ListOptions
+    @OptionGroup var freshness: FreshnessOptions
     @Flag(help: "Cut nothing short.") var noTrunc = false
     @Flag(help: "Show ids in place of names.") var noResolve = false
 }
@@ -16,6 +17,7 @@ struct ServiceTasksCommand: EngineCommand {
     @Argument(help: "Names or ids.") var services: [String]
 
     func run(with context: CommandContext) async throws {
+        let context = context.reading(options.freshness)
         var filters = try Filters.parse(options.list.filter)
         var failures: [String] = []
         for name in services {

@@ -7,7 +7,7 @@ struct SwarmCommand: AsyncParsableCommand {
         commandName: "swarm", abstract: "The swarm itself.",
         subcommands: [
             SwarmInitCommand.self, SwarmJoinCommand.self, SwarmJoinTokenCommand.self, SwarmUpdateCommand.self, SwarmInspectCommand.self,
-            SwarmLeaveCommand.self,
+            SwarmUnlockCommand.self, SwarmUnlockKeyCommand.self, SwarmCACommand.self, SwarmLeaveCommand.self,
         ])
 }
 
@@ -15,6 +15,13 @@ struct SwarmCommand: AsyncParsableCommand {
 struct SwarmOptions: ParsableArguments {
     @Option(help: ArgumentHelp("How long certificates of nodes are valid (default: 2160h).", valueName: "duration"), transform: DurationText.parse)
     var certExpiry: Duration?
+    @Option(help: ArgumentHelp("Signers outside of the swarm: protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
+    var externalCA: [String] = []
+    @Option(
+        help: ArgumentHelp("How long after its expiry a certificate may still be renewed; 0 is never (default: 720h).", valueName: "duration"),
+        transform: DurationText.parse)
+    var expiredRenewalGrace: Duration?
+    @Flag(inversion: .prefixedNo, help: "Whether a node that joins waits until `apus node accept` lets it in.") var acceptNodes: Bool?
     @Option(help: "Ended tasks kept for each place of a service (default: 5).", transform: ServiceOptions.count)
     var taskHistoryLimit: UInt64?
     @Option(help: ArgumentHelp("How often nodes report (default: 5s).", valueName: "duration"), transform: DurationText.parse)
@@ -27,13 +34,17 @@ struct SwarmOptions: ParsableArguments {
 
     /// Whether any flag was given.
     var isEmpty: Bool {
-        certExpiry == nil && taskHistoryLimit == nil && dispatcherHeartbeat == nil && snapshotInterval == nil && maxSnapshots == nil
-            && autolock == nil
+        certExpiry == nil && externalCA.isEmpty && expiredRenewalGrace == nil && acceptNodes == nil && taskHistoryLimit == nil
+            && dispatcherHeartbeat == nil && snapshotInterval == nil && maxSnapshots == nil && autolock == nil
     }
 
     /// Sets what was given.
-    func apply(to spec: inout ClusterSpec) {
+    /// - Throws: what is wrong with `--external-ca`.
+    func apply(to spec: inout ClusterSpec) throws(ApusError) {
         if let certExpiry { spec.ca.nodeCertificateExpiry = certExpiry }
+        if !externalCA.isEmpty { spec.ca.externalCAs = try ExternalCAFlag.parse(externalCA) }
+        if let expiredRenewalGrace { spec.ca.expiredRenewalGrace = expiredRenewalGrace }
+        if let acceptNodes { spec.ca.joiningWaits = acceptNodes }
         if let taskHistoryLimit { spec.orchestration.taskHistoryLimit = Int64(taskHistoryLimit) }
         if let dispatcherHeartbeat { spec.dispatcher.heartbeatPeriod = dispatcherHeartbeat }
         if let snapshotInterval { spec.raft.snapshotInterval = snapshotInterval }
@@ -54,7 +65,7 @@ struct SwarmInitCommand: EngineCommand {
     @Option(help: "Length of those subnets (default: 24).", transform: ServiceOptions.count)
     var defaultAddrPoolMaskLength: UInt64?
     @Option(help: "Whether this node takes tasks: active, pause or drain.", transform: WordFlag.parse) var availability: NodeAvailability?
-    @Flag(help: "Make a new swarm out of the state of this node.") var forceNewCluster = false
+    @Flag(help: "Go on alone with what this manager knows, when most managers are lost for good.") var forceNewCluster = false
     @OptionGroup var options: SwarmOptions
 
     static func dataPathPort(_ text: String) throws(ApusError) -> UInt64 {
@@ -66,10 +77,10 @@ struct SwarmInitCommand: EngineCommand {
 
     func body() throws(ApusError) -> JSONValue {
         var spec = ClusterSpec()
-        options.apply(to: &spec)
+        try options.apply(to: &spec)
         var body: JSONValue = [
             "ListenAddr": .string(listenAddr), "AdvertiseAddr": .string(advertiseAddr), "DataPathAddr": .string(dataPathAddr),
-            "ForceNewCluster": .bool(forceNewCluster), "Spec": JSONFields.encode(spec),
+            "ForceNewCluster": .bool(forceNewCluster), "AutoLockManagers": .bool(options.autolock ?? false), "Spec": JSONFields.encode(spec),
         ]
         if let dataPathPort { body["DataPathPort"] = .integer(Int64(dataPathPort)) }
         for pool in defaultAddrPool {
@@ -84,122 +95,90 @@ struct SwarmInitCommand: EngineCommand {
     func run(with context: CommandContext) async throws {
         let answer = try await context.client.post("/swarm/init", body: try body())
         let console = context.console
-        console.line("Swarm initialized: current node (\(answer.string ?? "")) is now a manager.")
-        console.line("")
-        // A command that the other engine would refuse helps nobody.
-        console.line("No other node can join it yet: that is not in this version of Apus. Begin with `apus service create`.")
-        if options.autolock == true, let key = try? await context.client.get("/swarm/unlockkey")["UnlockKey"]?.string {
-            console.line("")
-            console.line("This key unlocks a manager when it starts. Keep it where it is safe:")
-            console.line("")
-            console.line("    \(key)")
-        }
-    }
-}
-
-extension CommandContext {
-    /// The command that adds a node.
-    func showJoinCommand(role: String) async throws(ApusError) {
-        let swarm = try await client.get("/swarm")
-        let info = try await client.get("/info")
-        guard let token = swarm["JoinTokens"]?[HumanText.capitalized(role)]?.string else {
-            throw ApusError(.failed, "the engine shows no join token for a \(role)")
-        }
-        let managers = info["Swarm"]?["RemoteManagers"]?.array ?? []
-        let address = managers.first { $0["NodeID"] == info["Swarm"]?["NodeID"] }?["Addr"]?.string ?? managers.first?["Addr"]?.string ?? ""
-        console.line("To add a \(role) to this swarm, run the following command:")
-        console.line("")
-        console.line("    apus swarm join --token \(token) \(address)")
-        console.line("")
-    }
-}
-
-struct SwarmJoinTokenCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "join-token", abstract: "Show the command that adds a node, or change its token.")
-
-    @Flag(help: "Make a new token; the old one is no longer accepted.") var rotate = false
-    @Flag(name: [.customShort("q"), .long], help: "Show only the token.") var quiet = false
-    @Argument(help: "worker or manager.") var role: String
-
-    func run(with context: CommandContext) async throws {
-        guard ["worker", "manager"].contains(role) else { throw ApusError(.invalidArgument, "\"\(role)\" is not a role: write worker or manager") }
-        if rotate {
-            let swarm = try await context.client.get("/swarm")
-            var query: Query = ["version": String(swarm["Version"]?["Index"]?.integer ?? 0)]
-            query.add(role == "worker" ? "rotateWorkerToken" : "rotateManagerToken", "true")
-            try await context.client.post("/swarm/update", query, body: swarm["Spec"])
-            if !quiet { context.console.line("The \(role) join token is another one now.\n") }
-        }
-        if quiet {
-            let token = try await context.client.get("/swarm")["JoinTokens"]?[HumanText.capitalized(role)]?.string
-            context.console.line(token ?? "")
+        let id = answer.string ?? ""
+        if forceNewCluster {
+            console.line("Swarm initialized: current node (\(id)) is now its only manager.")
+            console.line("The other managers are left behind, shown as Down by `apus node ls`: take them off the list with `apus node rm`.")
+            console.line("Should one come back, run `apus swarm leave --force` on it, and let it join again.")
         } else {
-            try await context.showJoinCommand(role: role)
-            context.console.errorLine("This version of Apus keeps the token, but cannot join yet.")
+            console.line("Swarm initialized: current node (\(id)) is now a manager.")
+        }
+        console.line("")
+        // The swarm is there; what is only shown must not look like a failure of making it.
+        do throws(ApusError) {
+            let joining = try await SwarmJoining(context.client)
+            for role in ["worker", "manager"] { for line in try joining.lines(role: role) { console.line(line) } }
+            if let key = options.autolock == true ? try await context.unlockKey() : nil {
+                for line in UnlockKeyText.lines(key) { console.line(line) }
+            }
+        } catch {
+            console.errorLine("apus: warning: how other nodes join cannot be shown: \(error.message)")
+            let more = options.autolock == true ? ", and `apus swarm unlock-key` the key" : ""
+            console.errorLine("`apus swarm join-token worker` shows it later\(more).")
         }
     }
 }
 
-struct SwarmUpdateCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "update", abstract: "Change settings of the swarm.")
+/// How other nodes come into the swarm.
+struct SwarmJoining: Sendable {
+    /// The tokens by role, `Worker` and `Manager`.
+    var tokens: JSONValue
+    /// Where this manager, or the first that is known, listens.
+    var address: String
 
-    @OptionGroup var options: SwarmOptions
+    private static let defaultPort = 2377
 
-    func run(with context: CommandContext) async throws {
-        guard !options.isEmpty else { throw ApusError(.invalidArgument, "say what to change; `apus swarm update --help` lists the flags") }
-        let swarm = try await context.client.get("/swarm")
-        var spec = try JSONFields.decode(ClusterSpec.self, from: swarm["Spec"] ?? [:])
-        options.apply(to: &spec)
-        try await context.client.post(
-            "/swarm/update", ["version": String(swarm["Version"]?["Index"]?.integer ?? 0)], body: JSONFields.encode(spec))
-        context.console.line("Swarm updated.")
+    init(_ client: EngineClient) async throws(ApusError) {
+        tokens = try await client.get("/swarm")["JoinTokens"] ?? .null
+        let swarm = try await client.get("/info")["Swarm"]
+        let managers = swarm?["RemoteManagers"]?.array ?? []
+        let own = managers.first { $0["NodeID"] == swarm?["NodeID"] } ?? managers.first
+        if let listed = own?["Addr"]?.string, !listed.isEmpty {
+            address = listed
+        } else {
+            let host = swarm?["NodeAddr"]?.string ?? ""
+            address = host.isEmpty ? "" : "\(host.contains(":") ? "[\(host)]" : host):\(Self.defaultPort)"
+        }
     }
-}
 
-struct SwarmInspectCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "inspect", abstract: "Show everything about the swarm.")
-
-    @OptionGroup var inspect: InspectOptions
-
-    func run(with context: CommandContext) async throws {
-        var swarm = try await context.client.get("/swarm")
-        // Whoever holds a token can join: it is shown only when it is asked for.
-        swarm["JoinTokens"] = nil
-        if inspect.format == nil { context.console.line(swarm.text(pretty: true)) } else { try context.showObjects([swarm], format: inspect.format) }
+    /// - Throws: when there is no token for the role.
+    func token(role: String) throws(ApusError) -> String {
+        guard let token = tokens[HumanText.capitalized(role)]?.string, !token.isEmpty else {
+            throw ApusError(.failed, "the engine shows no join token for a \(role); make one with `apus swarm join-token --rotate \(role)`")
+        }
+        return token
     }
-}
 
-struct SwarmLeaveCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "leave", abstract: "Take this node out of the swarm.")
-
-    @Flag(name: [.customShort("f"), .long], help: "Leave although this ends the swarm.") var force = false
-
-    func run(with context: CommandContext) async throws {
-        var query: Query = [:]
-        query.add("force", force)
-        try await context.client.post("/swarm/leave", query)
-        context.console.line("Node left the swarm.")
-    }
-}
-
-struct SwarmJoinCommand: EngineCommand {
-    static let configuration = CommandConfiguration(commandName: "join", abstract: "Take this node into a swarm.")
-
-    @Option(help: "The token that `apus swarm join-token` shows.") var token: String
-    @Option(help: ArgumentHelp("Address that other nodes use.", valueName: "ip|interface[:port]")) var advertiseAddr = ""
-    @Option(help: ArgumentHelp("Address to listen on.", valueName: "ip|interface[:port]")) var listenAddr = "0.0.0.0:2377"
-    @Option(help: ArgumentHelp("Address for traffic between containers.", valueName: "ip|interface")) var dataPathAddr = ""
-    @Option(help: "Whether this node takes tasks: active, pause or drain.", transform: WordFlag.parse) var availability: NodeAvailability?
-    @Argument(help: ArgumentHelp("Address of a manager.", valueName: "host:port")) var manager: String
-
-    func run(with context: CommandContext) async throws {
-        var body: JSONValue = [
-            "JoinToken": .string(token), "RemoteAddrs": JSONValue([manager]), "AdvertiseAddr": .string(advertiseAddr),
-            "ListenAddr": .string(listenAddr),
-            "DataPathAddr": .string(dataPathAddr),
+    func lines(role: String) throws(ApusError) -> [String] {
+        [
+            "To add a \(role) to this swarm, run the following command:", "",
+            "    apus swarm join --token \(try token(role: role)) \(address.isEmpty ? "HOST:\(Self.defaultPort)" : address)", "",
         ]
-        if let availability { body["Availability"] = .string(availability.rawValue) }
-        try await context.client.post("/swarm/join", body: body)
-        context.console.line("This node joined a swarm.")
+    }
+}
+
+/// `--external-ca protocol=cfssl,url=URL[,cacert=FILE]`; other keys are options of the signer.
+enum ExternalCAFlag {
+    static func parse(_ entries: [String]) throws(ApusError) -> [ExternalCA] {
+        try entries.map { entry throws(ApusError) in
+            func problem(_ what: String) -> ApusError {
+                ApusError(.invalidArgument, "--external-ca \(entry): \(what); write protocol=cfssl,url=https://ca.example/sign,cacert=root.pem")
+            }
+            var authority = ExternalCA()
+            for (key, value) in try CommaFields.pairs(entry) {
+                guard let value, !value.isEmpty else { throw problem("\(key) has no value") }
+                switch key {
+                case "protocol":
+                    guard value == "cfssl" else { throw problem("the protocol \(value) is not known; cfssl is") }
+                    authority.kind = value
+                case "url": authority.url = value
+                case "cacert": authority.caCertificate = try LocalFile.text(value)
+                default: authority.options[key] = value
+                }
+            }
+            guard !authority.kind.isEmpty else { throw problem("the protocol is missing") }
+            guard authority.url.hasPrefix("https://") || authority.url.hasPrefix("http://") else { throw problem("a URL with https:// is missing") }
+            return authority
+        }
     }
 }

@@ -88,6 +88,14 @@ enum Prompt {
         return line
     }
 
+    /// A hidden line of the terminal, or the first line of standard input when that is none.
+    static func secret(_ question: String, console: any Console) throws(ApusError) -> String {
+        guard isatty(0) == 1 else {
+            return String(String(decoding: try LocalFile.bytes(of: 0, named: "standard input"), as: UTF8.self).prefix { !$0.isNewline })
+        }
+        return try read(question, isHidden: true, console: console)
+    }
+
     /// Turns the echo off; returns the settings before, or `nil` when they cannot be had.
     private static func silenced() -> termios? {
         var settings = termios()

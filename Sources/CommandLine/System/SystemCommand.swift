@@ -133,18 +133,7 @@ struct InfoCommand: EngineCommand {
         line("Logging driver", info["LoggingDriver"])
         line("Cgroup driver", info["CgroupDriver"])
         line("Cgroup version", info["CgroupVersion"])
-        if let swarm = info["Swarm"], let state = swarm["LocalNodeState"]?.string {
-            line("Swarm", .string(state))
-            if state != "inactive" {
-                line("Node id", swarm["NodeID"], level: 1)
-                line("Is manager", swarm["ControlAvailable"], level: 1)
-                line("Cluster id", swarm["Cluster"]?["ID"], level: 1)
-                line("Managers", swarm["Managers"], level: 1)
-                line("Nodes", swarm["Nodes"], level: 1)
-                line("Node address", swarm["NodeAddr"], level: 1)
-                line("Error", swarm["Error"], level: 1)
-            }
-        }
+        if let swarm = info["Swarm"] { lines += SwarmInformation.lines(swarm) }
         func list(_ name: String, _ values: [String]) {
             if !values.isEmpty { lines.append("\(name): \(values.joined(separator: ", ").printable)") }
         }
