@@ -84,7 +84,9 @@ let package = Package(
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
-        module("Wire", in: "Sources/Core", ["Coding", grpc], exclude: ["CertificateAuthority.proto", "Identity.proto", "Dispatch.proto", "Raft.proto", "Managers.proto"]),
+        module(
+            "Wire", in: "Sources/Core", ["Coding", grpc],
+            exclude: ["CertificateAuthority.proto", "Identity.proto", "Dispatch.proto", "Raft.proto", "Managers.proto"]),
         module(
             "Transport", in: "Sources/Core",
             [

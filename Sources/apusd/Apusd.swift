@@ -12,6 +12,17 @@ struct Apusd: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "apusd", abstract: "Runs containers, and swarms of engines that keep services running.",
         version: "Apus \(EngineConfiguration.version)", subcommands: [Run.self, Clean.self, Recover.self], defaultSubcommand: Run.self)
+
+    /// Some preloaded libraries (Debian's libfaketime) leave a Swift program without its arguments; an engine with all defaults would be another one
+    /// than the one that was asked for.
+    static func main() async {
+        guard !CommandLine.arguments.isEmpty else {
+            let message = "apusd: the arguments of this process cannot be read: is a library preloaded (LD_PRELOAD) that hides them?\n"
+            _ = message.withCString { write(STDERR_FILENO, $0, strlen($0)) }
+            _exit(EX_OSERR)
+        }
+        await main(nil)
+    }
 }
 
 /// Options that say where an engine keeps its things.

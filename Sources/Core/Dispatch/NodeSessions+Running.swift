@@ -67,7 +67,7 @@ extension NodeSessions {
             case .service(let service): services.insert(service.id)
             case .serviceRemoved(let service): services.insert(service.id)
             case .node(let node, let old):
-                if old.map({ $0.spec != node.spec || $0.manager != node.manager || $0.certificate.state != node.certificate.state }) ?? true { changed.insert(node.id) }
+                if old.map({ Self.isNews($0, node) }) ?? true { changed.insert(node.id) }
                 if old?.manager != node.manager { isForAll = true }
             case .nodeRemoved(let node):
                 removed.append(node.id)
@@ -138,6 +138,11 @@ extension NodeSessions {
             return ended
         }
         for handle in ended { handle.finish(ApusError(.permissionDenied, "node \(handle.node) was removed from the swarm")) }
+    }
+
+    /// Whether a node is to hear of a change of its object.
+    private static func isNews(_ old: Node, _ new: Node) -> Bool {
+        old.spec != new.spec || old.manager != new.manager || old.certificate.state != new.certificate.state
     }
 
     /// Whether the node is to hear of it: of its own reports it is not.

@@ -100,6 +100,9 @@ public final class RemoteDispatcher: AssignmentSource {
     /// How the node stands with its managers, at once and whenever it changes; for any number of readers.
     public func news() -> AsyncStream<SessionNews> { currentNews.stream() }
 
+    /// How the node stands with its managers now.
+    public var connection: SessionNews.Connection { currentNews.value?.connection ?? .searching(nil) }
+
     /// The published ports of all services, at once when they are known and after every change; for any number of readers.
     public func servicePorts() -> AsyncStream<[ID: [PortConfig]]> { ports.stream() }
 
@@ -147,6 +150,7 @@ public final class RemoteDispatcher: AssignmentSource {
             if ConcurrentTask.isCancelled || state.withLock(\.hasEnded) { break }
             publish(failure.error)
             if wasConnected {
+                logger.warning("the session with the manager \(address ?? "") is lost; the tasks go on: \(failure.error.message)")
                 pause = configuration.shortestPause
                 hops = 0
             }

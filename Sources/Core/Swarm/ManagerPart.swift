@@ -313,7 +313,9 @@ public final class ManagerPart: Sendable {
     public func forward(_ request: ForwardRequest) async throws(ApusError) -> ForwardResponse {
         guard !store.isLeader, let leader = leaderAddress else {
             throw ApusError(
-                .unavailable, "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.")
+                .unavailable,
+                "The swarm does not have a leader. It's possible that too few managers are online. "
+                    + "Make sure more than half of the managers are online.")
         }
         do throws(DispatcherFailure) {
             return try await LeaderClient.call(ManagersMethods.forward, request, at: leader, over: connections, timeout: .seconds(60))

@@ -61,6 +61,13 @@ public actor SwarmNode {
             status.error = problem.message
         } else {
             status.state = .active
+            switch current.node?.dispatcher.connection {
+            case .refused(let error):
+                status.state = .error
+                status.error = "the managers refuse this node: \(error.message)"
+            case .searching(let error?): status.error = "no session with a manager: \(error.message)"
+            default: break
+            }
         }
         status.isManager = current.manager != nil
         if let manager = current.manager {
@@ -82,7 +89,8 @@ public actor SwarmNode {
         if current.isLocked { throw Self.locked }
         guard let manager = current.manager else {
             throw ApusError(
-                .unavailable, "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
+                .unavailable,
+                "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
                     + "Please run this command on a manager node or promote the current node to a manager.")
         }
         return manager
@@ -142,7 +150,8 @@ public actor SwarmNode {
     func start(_ record: NodeRecord) async throws(ApusError) {
         let lock = lock.withLock { $0 }
         guard let certificate = try NodeCertificate.read(directory: "\(directory)/certificates", lock: lock) else {
-            throw ApusError(.corrupt, "\(directory)/certificates has no certificate of this node; restore it from a copy, or remove \(directory) and join again")
+            throw ApusError(
+                .corrupt, "\(directory)/certificates has no certificate of this node; restore it from a copy, or remove \(directory) and join again")
         }
         try await start(record, try await heal(certificate, record, lock), isJoining: true)
     }

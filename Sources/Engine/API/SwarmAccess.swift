@@ -20,7 +20,8 @@ extension SwarmNode {
 
     private static func leaderless(_ error: ApusError) -> ApusError {
         ApusError(
-            .unavailable, "The swarm does not have a leader. It's possible that too few managers are online. "
+            .unavailable,
+            "The swarm does not have a leader. It's possible that too few managers are online. "
                 + "Make sure more than half of the managers are online. (\(error.message); ?stale=1 shows what this manager knows)")
     }
 

@@ -71,8 +71,12 @@ struct SwarmJoinRequest: FieldCoded {
 
     /// - Throws: `invalidArgument` with the option that is wrong.
     func joining() throws(ApusError) -> SwarmJoining {
-        guard let first = remoteAddresses.first else { throw ApusError(.invalidArgument, "the address of a manager is missing: apus swarm join --token … HOST:2377") }
-        guard !joinToken.isEmpty else { throw ApusError(.invalidArgument, "the join token is missing: a manager shows it with \"apus swarm join-token worker\"") }
+        guard let first = remoteAddresses.first else {
+            throw ApusError(.invalidArgument, "the address of a manager is missing: apus swarm join --token … HOST:2377")
+        }
+        guard !joinToken.isEmpty else {
+            throw ApusError(.invalidArgument, "the join token is missing: a manager shows it with \"apus swarm join-token worker\"")
+        }
         let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress, toward: try NodeAddress(first).host)
         return SwarmJoining(
             listen: addresses.listen, advertise: addresses.advertise, managers: remoteAddresses, token: joinToken, availability: availability)
