@@ -11,7 +11,7 @@ public struct RemoteDispatcherConfiguration: Sendable {
     public var shortestPause: Duration = .milliseconds(100)
     public var longestPause: Duration = .seconds(8)
     /// Between two looks at whether the node's description has changed.
-    public var descriptionPeriod: Duration = .seconds(20)
+    public var descriptionPeriod: Duration = .seconds(3)
 
     public init() {}
 }

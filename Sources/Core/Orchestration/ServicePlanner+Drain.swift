@@ -10,8 +10,8 @@ extension ServicePlanner {
     /// Whether a task that has to leave its node stays until another one runs in its place.
     mutating func isPatient(_ task: Task) -> Bool {
         guard !isGlobal, task.status.state == .running, task.desiredState == .running, case .drained = ground(task.nodeID) else { return false }
-        // Nobody else can take it: there is nothing to wait for.
-        guard state.allNodes.contains(where: { $0.id != task.nodeID && $0.spec.availability == .active && $0.status.state == .ready }) else { return false }
+        // No other node is there: there is nothing to wait for.
+        guard state.allNodes.contains(where: { $0.id != task.nodeID && $0.spec.availability != .drain && $0.status.state == .ready }) else { return false }
         let limit = patienceEnd(task)
         guard now < limit else { return false }
         wake(at: limit)

@@ -30,12 +30,12 @@ final class NodePart: Sendable {
         let credentials = try TransportCredentials(certificate)
         let connections = PeerConnections(credentials: credentials, logger: logger)
         self.connections = connections
-        let role = LastRole(certificate.role)
+        let present = PresentCertificate(certificate)
         let own = record.advertiseAddress
         let isManager = certificate.role == .manager
         let known = record.managers + record.members.map(\.address) + (isManager ? [own] : [])
         let dispatcher = RemoteDispatcher(
-            node: record.nodeID, managers: Self.unique(known), address: record.address, describe: { Self.describe(environment, certificate) },
+            node: record.nodeID, managers: Self.unique(known), address: record.address, describe: { Self.describe(environment, present.value) },
             connect: { address, use throws(ApusError) in
                 if address == own, let manager = manager() {
                     await use(manager.localDispatcher)
@@ -52,7 +52,7 @@ final class NodePart: Sendable {
                 logger.error("the new certificate cannot be used: \(error.message)")
             }
             // What was opened before still shows the old role.
-            if role.exchange(certificate.role) != certificate.role { connections.renew() }
+            if present.exchange(certificate).role != certificate.role { connections.renew() }
             await onCertificate(certificate)
         }
         configuration.lock = lock
@@ -118,16 +118,19 @@ final class NodePart: Sendable {
     }
 }
 
-/// The role of the certificate before.
-private final class LastRole: Sendable {
-    private let role: Mutex<NodeRole>
+/// The node's certificate as it is now: what it describes itself with.
+private final class PresentCertificate: Sendable {
+    private let certificate: Mutex<NodeCertificate>
 
-    init(_ role: NodeRole) { self.role = Mutex(role) }
+    init(_ certificate: NodeCertificate) { self.certificate = Mutex(certificate) }
 
-    func exchange(_ new: NodeRole) -> NodeRole {
-        role.withLock { role in
-            defer { role = new }
-            return role
+    var value: NodeCertificate { certificate.withLock { $0 } }
+
+    /// Takes another one, and returns the one before.
+    func exchange(_ new: NodeCertificate) -> NodeCertificate {
+        certificate.withLock { certificate in
+            defer { certificate = new }
+            return certificate
         }
     }
 }

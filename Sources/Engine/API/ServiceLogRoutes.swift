@@ -22,11 +22,21 @@ struct ServiceLogRoutes: Sendable {
         }
     }
 
+    /// A line on standard error, framed as the rest.
+    private static func notice(_ text: String) -> [UInt8] {
+        let bytes = Array("apus: \(text)\n".utf8)
+        let length = UInt32(bytes.count)
+        return [2, 0, 0, 0] + [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) } + bytes
+    }
+
     private func logs(_ request: APIRequest, of service: ID?, tasks: [Task]) throws(ApusError) -> APIResponse {
         let wanted = try LogStreams.request(request)
         let details = request.flag("details")
         let reader = ServiceLogReader(swarm: swarm, containers: containers, runtime: runtime, wanted: wanted, details: details)
+        let ownID = swarm.status.nodeID
+        let elsewhere = tasks.count { !$0.nodeID.isEmpty && $0.nodeID != ownID && $0.desiredState == .running }
         return .stream("application/vnd.docker.multiplexed-stream") { writer in
+            if elsewhere > 0 { try await writer.write(Self.notice("\(elsewhere) tasks run on other nodes; their logs are shown by \"apus logs\" there")) }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 var seen: Set<ID> = []
                 for task in tasks where seen.insert(task.id).inserted { group.addTask { try await reader.copy(task, to: writer) } }
