@@ -15,13 +15,16 @@ final class ClusterGuardian: Sendable {
         # Not to the test process, which may be gone: a pipe without a reader would end this with SIGPIPE.
         exec >"$root.left" 2>&1
         status=0
-        pid_of() { cat "$1/pid" 2>/dev/null; }
-        ours() { pid=$(pid_of "$1"); [ -n "$pid" ] && tr '\\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--data-root $1/data "; }
+        ours() { pid=$(cat "$1/pid" 2>/dev/null); [ -n "$pid" ] && tr '\\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--data-root $1/data "; }
         # A cluster goes as a whole: what a dying leader would still set in motion is only in the way.
-        for node in "$root"/node-*; do if ours "$node"; then kill -KILL "$(pid_of "$node")"; fi; done
-        for node in "$root"/node-*; do
+        killed=
+        for node in "$root"/node-*; do if ours "$node"; then killed="$killed $pid"; kill -KILL "$pid"; fi; done
+        for pid in $killed; do
+            # Its command line goes before its locks: what counts is that it was reaped.
             tries=0
-            while ours "$node" && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
+            while kill -0 "$pid" 2>/dev/null && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+        done
+        for node in "$root"/node-*; do
             [ -d "$node" ] || continue
             nsenter --net="/run/netns/$prefix-${node##*/node-}" "$stage/bin/apusd" clean --data-root "$node/data" --exec-root "$node/exec" >/dev/null \\
                 || { echo "apusd clean failed for $node"; status=1; }
