@@ -12,7 +12,7 @@ extension ClusterTests {
             let filler = "\(node.dataRoot)/filler"
             // To the last block: whatever dd leaves, the second one takes.
             try await ClusterHarness.check(
-                "sh", "-c", "dd if=/dev/zero of=\(filler) bs=1M 2>/dev/null; dd if=/dev/zero of=\(filler) bs=512 oflag=append conv=notrunc 2>/dev/null; sync; true")
+                "sh", "-c", "dd if=/dev/zero of=\(filler) bs=1M 2>/dev/null; dd if=/dev/zero of=\(filler) bs=512 oflag=append conv=notrunc 2>/dev/null; true")
             defer { unlink(filler) }
             try await body()
         }

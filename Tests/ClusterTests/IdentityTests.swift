@@ -14,11 +14,9 @@ extension ClusterTests {
                 let key = try #require(try await cluster[1].get("/swarm/unlockkey")["UnlockKey"]?.string)
                 #expect(key.hasPrefix("SWMKEY-1-"))
                 try await eventually("the keys of all managers are locked") {
-                    for node in cluster.nodes where try !(await Self.isLockedAtRest(node)) { return false }
-                    return true
+                    try cluster.nodes.allSatisfy { try Self.areKeysLocked($0) == true }
                 }
                 let node = cluster[2]
-                let before = try await cluster.waitUntilWhole("web", replicas: 6, on: cluster[1])
                 try await node.stop(SIGKILL)
                 try await node.start()
                 #expect(try await node.swarm["LocalNodeState"]?.string == "locked")
@@ -31,7 +29,6 @@ extension ClusterTests {
                 try await cluster.waitForNodes(ready: 3, on: cluster.nodes)
                 try await cluster.checkNothingIsLost(on: cluster.nodes)
                 try await cluster.waitUntilWhole("web", replicas: 6, on: node)
-                _ = before
 
                 // Another key: the old one opens nothing any more.
                 try await cluster.updateSwarm("&rotateManagerUnlockKey=1")
@@ -49,8 +46,7 @@ extension ClusterTests {
                 // Without the lock an engine starts as before.
                 try await cluster.updateSwarm { $0["EncryptionConfig"] = ["AutoLockManagers": false] }
                 try await eventually("the keys of all managers are open") {
-                    for node in cluster.nodes where try await Self.isLockedAtRest(node) { return false }
-                    return true
+                    try cluster.nodes.allSatisfy { try Self.areKeysLocked($0) == false }
                 }
                 try await cluster[1].stop(SIGKILL)
                 try await cluster[1].start()
@@ -60,10 +56,12 @@ extension ClusterTests {
             }
         }
 
-        /// Whether the key of the node's certificate is encrypted on disk.
-        private static func isLockedAtRest(_ node: ClusterNode) async throws -> Bool {
-            try await ClusterHarness.check("sh", "-c", "cat \(node.dataRoot)/swarm/certificates/*.key | head -c 100000").contains("ENCRYPTED")
-                || !Files.exists("\(node.dataRoot)/swarm/certificates/swarm-node.key")
+        /// Whether the node's keys are sealed on disk; nil while that changes.
+        private static func areKeysLocked(_ node: ClusterNode) throws -> Bool? {
+            let folder = "\(node.dataRoot)/swarm/certificates"
+            let isLocked = Files.exists("\(folder)/swarm.lock")
+            let key = String(decoding: try Files.read("\(folder)/swarm-node.key"), as: UTF8.self)
+            return isLocked != key.contains("PRIVATE KEY") ? isLocked : nil
         }
 
         @Test func theRootIsRotatedWithAllNodesConnected() async throws {

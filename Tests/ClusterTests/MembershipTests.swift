@@ -114,7 +114,7 @@ extension ClusterTests {
                 try await cluster[1].json("DELETE", "/nodes/\(id)?force=1")
                 #expect(try await cluster.nodeList(on: cluster[1])[id] == nil)
                 try await cluster.waitUntilWhole("web", replicas: 6, on: cluster[1], except: [worker])
-                try await eventually("the removed node says so", { worker.logTail() }) {
+                try await eventually("the removed node says so", within: .seconds(60), { worker.logTail() }) {
                     let status = try await worker.swarm
                     return status["LocalNodeState"]?.string != "active" || status["Error"]?.string?.isEmpty == false
                 }
