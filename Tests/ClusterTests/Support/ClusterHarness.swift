@@ -151,6 +151,17 @@ final class ClusterHarness: Sendable {
 
     // MARK: Programs
 
+    /// Runs the attacks of `Attackers/attack.py` from the switch, with Debian's Python, whose grpcio is a package.
+    func attack(_ node: ClusterNode, folder: String, token: String) async throws -> ProcessResult {
+        try await Processes.run(
+            ProcessRequest(
+                "nsenter",
+                [
+                    "--net=/run/netns/\(hub)", "/usr/bin/python3", "\(Self.repository)/Tests/ClusterTests/Attackers/attack.py", "\(node.address):2377", folder,
+                    token,
+                ]), timeout: .seconds(400))
+    }
+
     @discardableResult
     private func inHub(_ program: String, _ arguments: String...) async throws -> String {
         try await Self.check("nsenter", arguments: ["--net=/run/netns/\(hub)", program] + arguments, timeout: .seconds(120))
