@@ -16,10 +16,10 @@ extension ClusterTests {
                 let folder = "\(cluster.root)/attacker"
                 try Files.makeDirectory(folder)
                 let root = try #require(try await manager.get("/swarm")["TLSInfo"]?["TrustRoot"]?.string)
-                try Files.overwrite(root, at: "\(folder)/root.pem")
+                try Files.writeAtomically(Array(root.utf8), to: "\(folder)/root.pem")
                 for (name, node) in [("worker", cluster[2]), ("foreign", cluster[3])] {
                     for kind in ["key", "crt"] {
-                        try Files.overwrite(try Files.readText("\(node.dataRoot)/swarm/certificates/swarm-node.\(kind)"), at: "\(folder)/\(name).\(kind)")
+                        try Files.writeAtomically(try Files.read("\(node.dataRoot)/swarm/certificates/swarm-node.\(kind)"), to: "\(folder)/\(name).\(kind)")
                     }
                 }
                 let before = try Self.memory(of: manager)

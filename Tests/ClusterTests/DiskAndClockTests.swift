@@ -71,7 +71,7 @@ extension ClusterTests {
                 #include <unistd.h>
                 int timerfd_settime(int timer, int flags, const void *time, void *old) { return syscall(SYS_timerfd_settime, timer, flags, time, old); }
                 """
-            try Files.overwrite(timers, at: "\(node.root)/timers.c")
+            try Files.writeAtomically(Array(timers.utf8), to: "\(node.root)/timers.c")
             try await ClusterHarness.check("clang", "-shared", "-fPIC", "-o", "\(node.root)/timers.so", "\(node.root)/timers.c")
             // Without FAKETIME_SHARED the library adds it to the environment, which moves that away from where Swift looks for the arguments:
             // then the engine sees none and takes all defaults.

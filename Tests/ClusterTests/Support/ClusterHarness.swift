@@ -111,7 +111,7 @@ final class ClusterHarness: Sendable {
     func keepLogs() {
         guard let folder = getenv("APUS_CLUSTER_LOGS") else { return }
         for node in nodes {
-            try? Files.overwrite(node.log, at: "\(String(cString: folder))/\(prefix)-\(node.index).log")
+            try? Files.writeAtomically(Array(node.log.utf8), to: "\(String(cString: folder))/\(prefix)-\(node.index).log")
         }
     }
 
