@@ -11,10 +11,16 @@ extension SwarmNode {
     func snapshot(for request: APIRequest) async throws(ApusError) -> StoreSnapshot {
         let manager = try manager()
         guard !request.flag("stale") else { return manager.store.read() }
-        do throws(ApusError) {
-            return try await manager.store.readLatest()
-        } catch {
-            throw error.code == .unavailable || error.code == .timedOut ? Self.leaderless(error) : error
+        // An election takes a second or two: whoever reads meanwhile waits a little.
+        let due = ContinuousClock.now + .seconds(3)
+        while true {
+            do throws(ApusError) {
+                return try await manager.store.readLatest()
+            } catch {
+                guard error.code == .unavailable || error.code == .timedOut else { throw error }
+                guard ContinuousClock.now < due else { throw Self.leaderless(error) }
+            }
+            do { try await ConcurrentTask.sleep(for: .milliseconds(50)) } catch { throw ApusError(.cancelled, "the client went away") }
         }
     }
 
