@@ -19,7 +19,6 @@ final class ClusterNode: Sendable {
     /// `NAME=value`, besides what this process has.
     private let environment = Mutex<[String]>([])
 
-
     var address: String { "10.98.0.\(index)" }
     var socket: String { "\(root)/apus.sock" }
     var dataRoot: String { "\(root)/data" }
