@@ -68,6 +68,8 @@ final class ClusterNode: Sendable {
         kill(running.process, signal)
         try await eventually("engine \(index) ends", { self.logTail() }) { running.ended != nil }
         engine.withLock { $0 = nil }
+        // What libfaketime leaves of a process that ended.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] { unlink("/dev/shm/\(name)\(running.process)") }
         return running.ended ?? -1
     }
 
