@@ -23,6 +23,8 @@ final class ClusterGuardian: Sendable {
             # Its command line goes before its locks: what counts is that it was reaped.
             tries=0
             while kill -0 "$pid" 2>/dev/null && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)); done
+            # What libfaketime leaves of a killed process.
+            rm -f "/dev/shm/faketime_shm_$pid" "/dev/shm/sem.faketime_sem_$pid"
         done
         for node in "$root"/node-*; do
             [ -d "$node" ] || continue

@@ -66,7 +66,9 @@ final class ClusterHarness: Sendable {
         try await Self.check("\(Self.repository)/contrib/images/build-images.sh", timeout: .seconds(300))
         try await Self.check("ip", "netns", "add", hub)
         // Cables that are in the second switch see nothing of the first.
-        try await inHub("sh", "-ec", """
+        try await inHub(
+            "sh", "-ec",
+            """
             ip link set lo up
             for switch in switch1 switch2; do ip link add $switch type bridge; ip link set $switch up; done
             ip addr add 10.98.0.254/24 dev switch1
@@ -75,14 +77,15 @@ final class ClusterHarness: Sendable {
             try Files.makeDirectory(node.root)
             try await Self.check("ip", "netns", "add", node.namespace)
             try await Self.check(
-                "sh", "-ec", """
-                    ip link add cable\(node.index) netns \(hub) type veth peer name eth0 netns \(node.namespace)
-                    ip -n \(hub) link set cable\(node.index) master switch1 up
-                    ip -n \(node.namespace) link set lo up
-                    ip -n \(node.namespace) addr add \(node.address)/24 dev eth0
-                    ip -n \(node.namespace) link set eth0 up
-                    ip -n \(node.namespace) route add default via 10.98.0.254
-                    """)
+                "sh", "-ec",
+                """
+                ip link add cable\(node.index) netns \(hub) type veth peer name eth0 netns \(node.namespace)
+                ip -n \(hub) link set cable\(node.index) master switch1 up
+                ip -n \(node.namespace) link set lo up
+                ip -n \(node.namespace) addr add \(node.address)/24 dev eth0
+                ip -n \(node.namespace) link set eth0 up
+                ip -n \(node.namespace) route add default via 10.98.0.254
+                """)
         }
         try await Self.check(
             "nsenter", "--net=/run/netns/\(hub)", "env", "APUS_REGISTRY_HOST=10.98.0.254", "\(Self.repository)/contrib/images/registry.sh", "start", "5000",
@@ -120,15 +123,16 @@ final class ClusterHarness: Sendable {
         let disk = "\(root)/small-\(node.index)"
         if node.isRunning { try await node.stop(SIGTERM) }
         try await Self.check(
-            "sh", "-ec", """
-                truncate -s \(mebibytes)M \(disk).image
-                mkfs.ext4 -q -m 0 \(disk).image
-                mkdir -p \(disk) \(node.dataRoot)
-                mount -o loop \(disk).image \(disk)
-                rm -rf \(node.dataRoot)
-                mkdir \(disk)/data
-                ln -s \(disk)/data \(node.dataRoot)
-                """)
+            "sh", "-ec",
+            """
+            truncate -s \(mebibytes)M \(disk).image
+            mkfs.ext4 -q -m 0 \(disk).image
+            mkdir -p \(disk) \(node.dataRoot)
+            mount -o loop \(disk).image \(disk)
+            rm -rf \(node.dataRoot)
+            mkdir \(disk)/data
+            ln -s \(disk)/data \(node.dataRoot)
+            """)
         try await node.start()
     }
 

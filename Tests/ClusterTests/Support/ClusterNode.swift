@@ -19,7 +19,6 @@ final class ClusterNode: Sendable {
     /// `NAME=value`, besides what this process has.
     private let environment = Mutex<[String]>([])
 
-
     var address: String { "10.98.0.\(index)" }
     var socket: String { "\(root)/apus.sock" }
     var dataRoot: String { "\(root)/data" }
@@ -69,6 +68,8 @@ final class ClusterNode: Sendable {
         kill(running.process, signal)
         try await eventually("engine \(index) ends", { self.logTail() }) { running.ended != nil }
         engine.withLock { $0 = nil }
+        // What libfaketime leaves of a process that ended.
+        for name in ["faketime_shm_", "sem.faketime_sem_"] { unlink("/dev/shm/\(name)\(running.process)") }
         return running.ended ?? -1
     }
 

@@ -4,6 +4,9 @@
     failures.py --stage .build/stage [--kills 20] [--rounds 5] [--json FILE]
 
 Each engine runs in a network namespace of its own, on a cable to one switch. Root is needed.
+
+A killed engine's kernel closes its connections, so that the others know at once. A machine that falls silent is found out by an election timeout; the
+unplugged worker shows that kind of loss.
 """
 
 import argparse
@@ -199,7 +202,8 @@ def measure_leader(cluster, kills):
         leader.kill()
         wait_until(lambda: cluster.write(asked), PATIENCE, "a write is accepted", POLL_SECONDS)
         times.append(time.monotonic() - began)
-        say(f"leader killed: a write after {times[-1]:.2f} s")
+        successor = cluster.leader(others)
+        say(f"engine {leader.index} killed, engine {successor.index} leads, engine {asked.index} accepted a write after {times[-1]:.2f} s")
         leader.reap()
         leader.start()
         cluster.wait_ready(asked, len(cluster.engines))
