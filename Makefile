@@ -38,7 +38,7 @@ stop:
 
 # The docker CLI of Debian is one of the clients that the tests use.
 test: packages
-	@contrib/packages.sh docker.io golang-cfssl protobuf-compiler nghttp2-client faketime
+	@contrib/packages.sh docker.io golang-cfssl protobuf-compiler nghttp2-client faketime python3-grpcio
 	swift build $(SWIFT_FLAGS) --build-tests
 	@contrib/stage.sh .build/release $(STAGE)
 	contrib/test.sh $(STAGE) $(SWIFT_FLAGS)
@@ -59,6 +59,7 @@ vm-test: stage
 bench: stage
 	@contrib/packages.sh docker.io
 	python3 contrib/bench/bench.py --stage $(STAGE)
+	python3 contrib/bench/failures/failures.py --stage $(STAGE)
 
 completions: stage
 	$(STAGE)/bin/apus --generate-completion-script bash > contrib/completions/apus.bash
