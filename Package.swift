@@ -83,7 +83,9 @@ let package = Package(
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
-        module("Store", in: "Sources/Core", ["Raft", "Coding", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
+        module(
+            "Store", in: "Sources/Core",
+            ["Raft", "Coding", "Events", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
         module(
             "Wire", in: "Sources/Core", ["Coding", grpc],
             exclude: ["CertificateAuthority.proto", "Identity.proto", "Dispatch.proto", "Raft.proto", "Managers.proto"]),
@@ -99,7 +101,7 @@ let package = Package(
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
-        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", grpc, logging]),
+        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", "Events", grpc, logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",

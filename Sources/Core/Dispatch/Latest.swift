@@ -1,3 +1,4 @@
+import Events
 import Synchronization
 
 /// A value that many follow: each gets the newest at once and after every change, and misses what was replaced before it looked.
@@ -9,6 +10,7 @@ final class Latest<Value: Sendable>: Sendable {
     }
 
     private let state: Mutex<State>
+    private let departures = Departures()
 
     init(_ value: Value? = nil) { state = Mutex(State(value: value)) }
 
@@ -18,6 +20,7 @@ final class Latest<Value: Sendable>: Sendable {
         // Yielded inside of the lock: two values must not reach a follower in the wrong order.
         state.withLock { state in
             state.value = value
+            for number in departures.take() { state.followers[number] = nil }
             for follower in state.followers.values { follower.yield(value) }
         }
     }
@@ -26,12 +29,13 @@ final class Latest<Value: Sendable>: Sendable {
     func stream() -> AsyncStream<Value> {
         let (stream, continuation) = AsyncStream.makeStream(of: Value.self, bufferingPolicy: .bufferingNewest(1))
         let number = state.withLock { state in
+            for number in departures.take() { state.followers[number] = nil }
             state.nextFollower += 1
             state.followers[state.nextFollower] = continuation
             if let value = state.value { continuation.yield(value) }
             return state.nextFollower
         }
-        continuation.onTermination = { [weak self] _ in self?.state.withLock { $0.followers[number] = nil } }
+        continuation.onTermination = { [departures] _ in departures.add(number) }
         return stream
     }
 }

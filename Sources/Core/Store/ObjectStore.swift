@@ -1,4 +1,5 @@
 import Coding
+import Events
 import Files
 import Logging
 public import PluginAPI
@@ -73,7 +74,9 @@ public final class ObjectStore: Sendable {
     /// A watcher that falls more than `watchLimit` commits behind gets what is buffered, and then the end of its stream: it watches
     /// again, from a new snapshot. The stream ends as well when the store is closed.
     public func watch() -> (snapshot: StoreSnapshot, commits: AsyncStream<StoreCommit>) {
+        let departed = state.departedWatchers
         let (snapshot, id, stream, continuation, isClosed) = state.published.withLock { state in
+            for number in departed.take() { state.watchers.remove(number) }
             let (id, stream, continuation) = state.watchers.add()
             return (state.snapshot, id, stream, continuation, state.isClosed)
         }
@@ -96,7 +99,7 @@ public final class ObjectStore: Sendable {
 
     private func follow(_ id: UInt64, _ continuation: AsyncStream<StoreCommit>.Continuation, _ isClosed: Bool) {
         if isClosed { return continuation.finish() }
-        continuation.onTermination = { [weak state] _ in state?.published.withLock { $0.watchers.remove(id) } }
+        continuation.onTermination = { [departed = state.departedWatchers] _ in departed.add(id) }
     }
 
     // MARK: Writing
@@ -157,7 +160,7 @@ public final class ObjectStore: Sendable {
             continuation.finish()
             return stream
         }
-        continuation.onTermination = { [weak state] _ in state?.published.withLock { $0.leadershipFollowers[id] = nil } }
+        continuation.onTermination = { [departed = state.departedFollowers] _ in departed.add(id) }
         return stream
     }
 

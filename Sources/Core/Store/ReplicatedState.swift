@@ -1,4 +1,5 @@
 import Coding
+import Events
 import Logging
 import PluginAPI
 import Raft
@@ -51,6 +52,8 @@ final class ReplicatedState: RaftStateMachine {
 
     let proposing = Mutex(Proposing())
     let published: Mutex<Published>
+    let departedWatchers = Departures()
+    let departedFollowers = Departures()
     private let logger: Logger
 
     init(_ configuration: StoreConfiguration) {
@@ -98,6 +101,7 @@ final class ReplicatedState: RaftStateMachine {
         // A leader's first entry: with it, everything of earlier terms is here.
         if entry.kind == .empty {
             published.withLock { state in
+                for number in departedFollowers.take() { state.leadershipFollowers[number] = nil }
                 if state.role.role == .leader, state.role.term == entry.term { state.lead(entry.term) }
             }
         }
@@ -121,6 +125,7 @@ final class ReplicatedState: RaftStateMachine {
 
     private func publish(_ snapshot: StoreSnapshot, _ commit: StoreCommit, _ aftermath: inout Aftermath) {
         aftermath.slow += published.withLock { state in
+            for number in departedWatchers.take() { state.watchers.remove(number) }
             state.snapshot = snapshot
             return state.watchers.publish(commit)
         }
@@ -140,6 +145,7 @@ final class ReplicatedState: RaftStateMachine {
 
     func roleChanged(_ change: RaftOutput.RoleChange) {
         published.withLock { state in
+            for number in departedFollowers.take() { state.leadershipFollowers[number] = nil }
             state.role = change
             if change.role != .leader || state.leading != change.term { state.lead(nil) }
         }

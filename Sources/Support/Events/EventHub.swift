@@ -33,11 +33,12 @@ public final class EventHub: Sendable {
 
     private struct State {
         var recent: [EngineEvent] = []
-        var subscribers: [Int: AsyncStream<EngineEvent>.Continuation] = [:]
-        var nextSubscriber = 0
+        var subscribers: [UInt64: AsyncStream<EngineEvent>.Continuation] = [:]
+        var nextSubscriber: UInt64 = 0
     }
 
     private let state = Mutex(State())
+    private let departures = Departures()
 
     public init() {}
 
@@ -46,6 +47,7 @@ public final class EventHub: Sendable {
         state.withLock { state in
             state.recent.append(event)
             if state.recent.count > Self.remembered { state.recent.removeFirst(state.recent.count - Self.remembered) }
+            for number in departures.take() { state.subscribers[number] = nil }
             for subscriber in state.subscribers.values { subscriber.yield(event) }
         }
     }
@@ -54,14 +56,13 @@ public final class EventHub: Sendable {
     public func subscribe() -> (recent: [EngineEvent], following: AsyncStream<EngineEvent>) {
         let (stream, continuation) = AsyncStream.makeStream(of: EngineEvent.self, bufferingPolicy: .bufferingNewest(Self.backlog))
         let (recent, number) = state.withLock { state in
+            for number in departures.take() { state.subscribers[number] = nil }
             let number = state.nextSubscriber
             state.nextSubscriber += 1
             state.subscribers[number] = continuation
             return (state.recent, number)
         }
-        continuation.onTermination = { [weak self] _ in
-            self?.state.withLock { $0.subscribers[number] = nil }
-        }
+        continuation.onTermination = { [departures] _ in departures.add(number) }
         return (recent, stream)
     }
 }
