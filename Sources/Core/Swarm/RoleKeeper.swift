@@ -65,7 +65,8 @@ struct RoleKeeper: Sendable {
             guard var manager = node.manager else { return nil }
             let member = members[manager.raftID]
             manager.leader = manager.raftID == status.id.number
-            manager.reachability = member?.isReachable ?? false ? .reachable : .unreachable
+            // One that has no say yet does not count: whoever stops another manager now must know.
+            manager.reachability = member?.isVoter == false ? .unknown : member?.isReachable ?? false ? .reachable : .unreachable
             return manager
         }
         guard snapshot.nodes.values.contains(where: { wanted($0) != $0.manager }) else { return }
