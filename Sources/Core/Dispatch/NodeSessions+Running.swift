@@ -73,6 +73,7 @@ extension NodeSessions {
                 removed.append(node.id)
                 if node.manager != nil { isForAll = true }
             case .cluster: isForAll = true
+            case .network, .networkRemoved: break
             }
         }
         tasks[""] = nil

@@ -9,6 +9,7 @@ extension StoreSnapshot: SwarmState {
     public var allServices: [Service] { Array(services.values) }
     public var allNodes: [Node] { Array(nodes.values) }
     public var allTasks: [Task] { Array(tasks.values) }
+    public var allNetworks: [Network] { Array(networks.values) }
 }
 
 extension StoreTransaction: SwarmTransaction {
@@ -23,6 +24,7 @@ extension StoreTransaction: SwarmTransaction {
     public var allServices: [Service] { snapshot.allServices }
     public var allNodes: [Node] { snapshot.allNodes }
     public var allTasks: [Task] { snapshot.allTasks }
+    public var allNetworks: [Network] { snapshot.allNetworks }
 
     public mutating func create(_ task: Task) throws(ApusError) { try create(.task(task)) }
     public mutating func update(_ task: Task) throws(ApusError) { try update(.task(task)) }
@@ -32,6 +34,10 @@ extension StoreTransaction: SwarmTransaction {
     }
     public mutating func removeService(_ id: ID) throws(ApusError) { try remove(.service, id) }
     public mutating func update(_ node: Node) throws(ApusError) { try update(.node(node)) }
+    public mutating func create(_ network: Network) throws(ApusError) { try create(.network(network)) }
+    public mutating func update(_ network: Network) throws(ApusError) { try update(.network(network)) }
+    public mutating func removeNetwork(_ id: ID) throws(ApusError) { try remove(.network, id) }
+    public mutating func update(_ cluster: Cluster) throws(ApusError) { try update(.cluster(cluster)) }
 }
 
 extension ObjectStore: SwarmStore {
@@ -71,6 +77,7 @@ extension SwarmEvent {
         case .removed(.node(let node)): self = .nodeRemoved(node)
         case .removed(.service(let service)): self = .serviceRemoved(service)
         case .removed(.task(let task)): self = .taskRemoved(task)
+        case .removed(.network(let network)): self = .networkRemoved(network)
         case .removed: return nil
         }
     }
@@ -83,7 +90,8 @@ extension SwarmEvent {
         case .task(let task):
             if case .task(let old) = old { self = .task(task, from: old) } else { self = .task(task, from: nil) }
         case .cluster(let cluster): self = .cluster(cluster)
-        case .network, .secret, .config: return nil
+        case .network(let network): self = .network(network)
+        case .secret, .config: return nil
         }
     }
 }

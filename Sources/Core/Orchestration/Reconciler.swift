@@ -97,6 +97,8 @@ public struct Reconciler {
             case .cluster:
                 // The history limit may have changed.
                 dirtyServices.formUnion(state.allServices.map(\.id))
+            case .network, .networkRemoved:
+                break
             }
         }
         if !feed.isEmpty { scheduler.apply(feed) }

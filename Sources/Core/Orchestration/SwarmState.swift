@@ -16,6 +16,7 @@ public protocol SwarmState {
     var allServices: [Service] { get }
     var allNodes: [Node] { get }
     var allTasks: [Task] { get }
+    var allNetworks: [Network] { get }
 }
 
 /// Where changes are applied; it reads its own writes.
@@ -27,6 +28,10 @@ public protocol SwarmTransaction: SwarmState {
     mutating func update(_ service: Service, matching version: Version) throws(ApusError)
     mutating func removeService(_ id: ID) throws(ApusError)
     mutating func update(_ node: Node) throws(ApusError)
+    mutating func create(_ network: Network) throws(ApusError)
+    mutating func update(_ network: Network) throws(ApusError)
+    mutating func removeNetwork(_ id: ID) throws(ApusError)
+    mutating func update(_ cluster: Cluster) throws(ApusError)
 }
 
 /// Something that happened to an object, as the planners need to know it.
@@ -38,4 +43,6 @@ public enum SwarmEvent: Sendable {
     case task(Task, from: Task?)
     case taskRemoved(Task)
     case cluster(Cluster)
+    case network(Network)
+    case networkRemoved(Network)
 }

@@ -22,6 +22,7 @@ struct MemoryState: SwarmState, Sendable {
     var allServices: [Service] { Array(services.values) }
     var allNodes: [Node] { Array(nodes.values) }
     var allTasks: [Task] { Array(tasks.values) }
+    var allNetworks: [Network] { Array(networks.values) }
 
     mutating func put(_ task: Task) {
         if let old = tasks[task.id] { unlink(old) }
@@ -58,6 +59,7 @@ struct MemoryTransaction: SwarmTransaction {
     var allServices: [Service] { state.allServices }
     var allNodes: [Node] { state.allNodes }
     var allTasks: [Task] { state.allTasks }
+    var allNetworks: [Network] { state.allNetworks }
 
     mutating func create(_ task: Task) throws(ApusError) {
         guard state.tasks[task.id] == nil else { throw ApusError(.conflict, "task \(task.id) exists") }
@@ -100,7 +102,36 @@ struct MemoryTransaction: SwarmTransaction {
         put(node)
     }
 
+    mutating func create(_ network: Network) throws(ApusError) {
+        guard state.networks[network.id] == nil else { throw ApusError(.conflict, "network \(network.id) exists") }
+        put(network)
+    }
+
+    mutating func update(_ network: Network) throws(ApusError) {
+        guard state.networks[network.id] != nil else { throw ApusError(.notFound, "network \(network.id) not found") }
+        put(network)
+    }
+
+    mutating func removeNetwork(_ id: ID) throws(ApusError) {
+        guard let old = state.networks.removeValue(forKey: id) else { throw ApusError(.notFound, "network \(id) not found") }
+        events.append(.networkRemoved(old))
+    }
+
+    mutating func update(_ cluster: Cluster) throws(ApusError) {
+        var cluster = cluster
+        cluster.version = version
+        state.cluster = cluster
+        events.append(.cluster(cluster))
+    }
+
     // What the API would do.
+
+    mutating func put(_ network: Network) {
+        var network = network
+        network.version = version
+        state.networks[network.id] = network
+        events.append(.network(network))
+    }
 
     mutating func put(_ service: Service) {
         var service = service

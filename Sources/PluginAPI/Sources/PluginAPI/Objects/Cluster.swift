@@ -19,6 +19,8 @@ public struct Cluster: FieldCoded {
     public var rootRotation: RootRotation?
     /// `spec.ca.forceRotate` when the last rotation began.
     public var lastForcedRotation: UInt64 = 0
+    /// Of encrypted networks, oldest first, three at most.
+    public var networkKeys: [NetworkKey] = []
 
     public init() {}
 
@@ -39,6 +41,7 @@ public struct Cluster: FieldCoded {
         try coder.field(14, "Plugins", &plugins, .internalOnly)
         try coder.field(15, "RootRotation", &rootRotation, .internalOnly)
         try coder.field(16, "LastForcedRotation", &lastForcedRotation, .internalOnly)
+        try coder.field(17, "NetworkKeys", &networkKeys, .internalOnly)
     }
 }
 

@@ -7,7 +7,10 @@ public struct Network: FieldCoded {
     public var updatedAt: Timestamp = .never
     public var spec: NetworkSpec = NetworkSpec()
     public var driver: NetworkDriverState = NetworkDriverState()
+    /// As allocated: every subnet with its gateway.
     public var ipam: IPAMConfig?
+    /// The number in VXLAN, 24 bits; no other network of the swarm has it.
+    public var vni: UInt64 = 0
 
     public init() {}
 
@@ -19,6 +22,7 @@ public struct Network: FieldCoded {
         try coder.field(5, "Spec", &spec, .always)
         try coder.field(6, "DriverState", &driver)
         try coder.field(7, "IPAMOptions", &ipam)
+        try coder.field(8, "VNI", &vni, .internalOnly)
     }
 }
 

@@ -13,6 +13,8 @@ public struct Node: FieldCoded {
     public var certificate: NodeCertificateRecord = NodeCertificateRecord()
     /// When the user last changed its availability; `.never` since it joined. A drain is patient from here on.
     public var availabilityChangedAt: Timestamp = .never
+    /// The node's addresses in the ingress network, with its length: IPv4, and IPv6 where the network has it. Empty while there is none.
+    public var meshAddresses: [String] = []
 
     public init() {}
 
@@ -27,6 +29,7 @@ public struct Node: FieldCoded {
         try coder.field(8, "ManagerStatus", &manager)
         try coder.field(9, "Certificate", &certificate)
         try coder.field(10, "AvailabilityChangedAt", &availabilityChangedAt, .internalOnly)
+        try coder.field(11, "MeshAddresses", &meshAddresses, .internalOnly)
     }
 }
 
@@ -69,6 +72,8 @@ public struct NodeDescription: FieldCoded {
     public var resources: Resources = Resources()
     public var engine: EngineDescription = EngineDescription()
     public var tls: TLSInfo?
+    /// Where VXLAN reaches it, when that is not the address that it advertises.
+    public var dataPathAddress: String = ""
 
     public init() {}
 
@@ -78,6 +83,7 @@ public struct NodeDescription: FieldCoded {
         try coder.field(3, "Resources", &resources, .always)
         try coder.field(4, "Engine", &engine, .always)
         try coder.field(5, "TLSInfo", &tls)
+        try coder.field(6, "DataPathAddress", &dataPathAddress, .internalOnly)
     }
 }
 

@@ -145,14 +145,18 @@ public enum TaskState: String, Sendable, Hashable, CaseIterable, Comparable {
 
 /// A task's place in a network.
 public struct NetworkAttachment: FieldCoded {
+    /// In the store its id, its name, its driver's name, whether it is the ingress network, and nothing else; the API fills in the rest.
     public var network: Network = Network()
-    /// With the length of the network.
+    /// With the length of the network: IPv4, and IPv6 where the network has it.
     public var addresses: [String] = []
+    /// Other names of the task in the network.
+    public var aliases: [String] = []
 
     public init() {}
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "Network", &network, .always)
         try coder.field(2, "Addresses", &addresses)
+        try coder.field(3, "Aliases", &aliases, .internalOnly)
     }
 }

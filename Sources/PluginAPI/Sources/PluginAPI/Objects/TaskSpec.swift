@@ -8,7 +8,7 @@ public struct TaskSpec: FieldCoded {
     public var logDriver: LogDriver?
     /// A counter: another value replaces the tasks although nothing else changed.
     public var forceUpdate: UInt64 = 0
-    /// `container` or empty.
+    /// `container` or empty; `attachment` for the place of a container of a node's own in an attachable network, which is no service's task.
     public var runtime: String = ""
 
     public init() {}

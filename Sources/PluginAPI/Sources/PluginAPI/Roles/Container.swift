@@ -224,6 +224,10 @@ public struct ContainerEndpoint: FieldCoded {
     public var aliases: [String] = []
     public var ports: [ContainerPort] = []
 
+    /// With its length; empty without IPv6.
+    public var addressV6: String = ""
+    public var gatewayV6: String = ""
+
     public init() {}
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
@@ -235,6 +239,8 @@ public struct ContainerEndpoint: FieldCoded {
         try coder.field(6, "Interface", &interfaceName)
         try coder.field(7, "Aliases", &aliases)
         try coder.field(8, "Ports", &ports)
+        try coder.field(9, "AddressV6", &addressV6)
+        try coder.field(10, "GatewayV6", &gatewayV6)
     }
 }
 

@@ -1,4 +1,7 @@
-/// Spreads the connections to published ports over the tasks behind them.
+/// Spreads the connections to published ports, and to services' virtual addresses, over the tasks behind them.
+///
+/// A published port answers on every node and the task sees the client's address: what that takes is `MeshState`. A virtual address is balanced in
+/// the namespace of the client, so there too the task sees the client's address.
 public protocol LoadBalancer: Plugin {
     /// Whether this node's kernel has what the balancer needs; throws `unavailable` with what is missing.
     func probe() async throws(ApusError)
@@ -13,10 +16,16 @@ public struct BalancerState: Sendable, Hashable {
     public var ports: [BalancedPort]
     /// The subnets of the networks that the backends are in: clients inside of them need masquerading to get an answer.
     public var subnets: [IPPrefix]
+    /// The way between the nodes; `nil` outside of a swarm or while the swarm has no ingress network.
+    public var mesh: MeshState?
+    /// The containers of this node that are clients of services, sorted by path.
+    public var sandboxes: [SandboxState]
 
-    public init(ports: [BalancedPort] = [], subnets: [IPPrefix] = []) {
+    public init(ports: [BalancedPort] = [], subnets: [IPPrefix] = [], mesh: MeshState? = nil, sandboxes: [SandboxState] = []) {
         self.ports = ports
         self.subnets = subnets
+        self.mesh = mesh
+        self.sandboxes = sandboxes
     }
 }
 
@@ -38,7 +47,7 @@ public struct BalancedPort: Sendable, Hashable {
     }
 }
 
-/// A task that answers.
+/// A task that answers: by its address in a network of this node, or on another node by its address in the mesh.
 public struct Backend: Sendable, Hashable {
     public var address: IPAddress
     public var port: UInt16
