@@ -44,7 +44,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
         resources: resources, swiftSettings: swiftSettings)
 }
 
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "RuntimeOCI"]
+let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "BalancerIPVS", "RuntimeOCI"]
 
 let package = Package(
     name: "apus",
@@ -66,6 +66,7 @@ let package = Package(
         system("CNGHTTP2", pkgConfig: "libnghttp2", apt: "libnghttp2-dev"),
         .systemLibrary(name: "CLTDL", path: "Sources/CLTDL", providers: [.apt(["libltdl-dev"])]),
         system("CNetlink", pkgConfig: "libnl-route-3.0", apt: "libnl-route-3-dev"),
+        system("CNetlinkGeneric", pkgConfig: "libnl-genl-3.0", apt: "libnl-genl-3-dev"),
         system("CSeccomp", pkgConfig: "libseccomp", apt: "libseccomp-dev"),
         system("CNFTables", pkgConfig: "libnftables", apt: "libnftables-dev"),
         system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
@@ -81,6 +82,8 @@ let package = Package(
         module("HTTPClient", in: "Sources/Support", ["CCurl"]),
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
+        module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
+        module("PortProxy", in: "Sources/Support", ["CLinux", "Namespaces", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
@@ -126,7 +129,8 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
-        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
+        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "PortProxy"])
+        + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
@@ -157,7 +161,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "BalancerIPVS", "IPVS", "Netlink", "NFTables", "Namespaces", "PortProxy"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),

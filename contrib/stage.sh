@@ -33,5 +33,6 @@ CAInternal ca-internal
 CAExternal ca-external
 NetworkBridge network-bridge
 BalancerNFTables balancer-nftables
+BalancerIPVS balancer-ipvs
 RuntimeOCI runtime-oci
 END
