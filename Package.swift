@@ -81,6 +81,7 @@ let package = Package(
         module("HTTPClient", in: "Sources/Support", ["CCurl"]),
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
+        module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
@@ -126,7 +127,7 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
-        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
+        + plugin("BalancerNFTables", ["Mesh", "NFTables", "Netlink", "Namespaces"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
@@ -157,7 +158,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Mesh", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),
