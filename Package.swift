@@ -84,6 +84,7 @@ let package = Package(
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
         module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
         module("PortProxy", in: "Sources/Support", ["CLinux", "Namespaces", "Netlink"]),
+        module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
@@ -129,7 +130,7 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
-        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "PortProxy"])
+        + plugin("BalancerNFTables", ["Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
@@ -161,7 +162,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "BalancerIPVS", "IPVS", "Netlink", "NFTables", "Namespaces", "PortProxy"]),
+            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "BalancerIPVS", "IPVS", "Mesh", "Netlink", "NFTables", "Namespaces", "PortProxy"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),

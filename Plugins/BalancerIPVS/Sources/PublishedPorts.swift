@@ -75,9 +75,10 @@ struct PublishedPorts: ~Copyable {
         for key in failures.keys { plan.ports[key] = nil }
         let old = applied
         applied = nil
-        try mesh.apply(Self.united(old?.mesh, plan.mesh), subnets: plan.subnets)
+        let united = MeshState.united(old?.mesh, plan.mesh)
+        try mesh.apply(united, subnets: plan.subnets)
         try settle(plan)
-        if plan.mesh != old?.mesh { try mesh.apply(plan.mesh, subnets: plan.subnets) }
+        if plan.mesh != united { try mesh.apply(plan.mesh, subnets: plan.subnets) }
         applied = plan
         // A port that is free again is only closed when no rule leads past its socket any more.
         listen(plan, closing: holder.release(allBut: Set(plan.ports.keys)))
