@@ -90,7 +90,7 @@ struct Sandboxes: ~Copyable {
     private static func identity(of path: String) -> UInt64? {
         var information = stat()
         guard NetworkNamespaces.isPinned(path: path), stat(path, &information) == 0 else { return nil }
-        return information.st_ino
+        return UInt64(information.st_ino)
     }
 
     /// Runs `body` inside each namespace at the same time, and blocks until all have ended.
