@@ -84,7 +84,7 @@ public final class BalancerIPVS: LoadBalancer {
                 try self.withState { (state) throws(ApusError) -> ConcurrentTask<Void, Never>? in
                     defer { state.reaper = nil }
                     if isCleanedUp {
-                        _ = state.sandboxes.apply([:])
+                        for (path, error) in state.sandboxes.removeEverything() { self.host.log(.warning, "\(path): \(error.message)") }
                         try state.published.removeEverything()
                     }
                     return state.reaper

@@ -62,6 +62,15 @@ struct Sandboxes: ~Copyable {
         return failures
     }
 
+    /// Ends also the connections.
+    mutating func removeEverything() -> [String: ApusError] {
+        let draining = apply([:]).keys + known.keys
+        known = [:]
+        return Self.inEach(draining) { (_) throws(ApusError) in try Settlement.removeAll(IPVSSocket()) }.compactMapValues { result in
+            if case .failure(let error) = result { error } else { nil }
+        }
+    }
+
     /// Looks again at those that drain.
     mutating func reap() -> [String: ApusError] { apply(known.mapValues(\.plan)) }
 

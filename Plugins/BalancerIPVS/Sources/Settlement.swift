@@ -27,12 +27,18 @@ enum Settlement {
         _ socket: IPVSSocket, _ wanted: [VirtualServer: Set<RealServer>], rules: () throws(ApusError) -> Void
     ) throws(ApusError) -> Bool {
         let isOurs = { (server: VirtualServer) in FirewallMark(server.mark).isOurs }
-        let difference = try socket.table(where: isOurs).difference(
-            to: wanted, isOurs: isOurs, drains: { !FirewallMark($0.mark).isDatagram })
-        for change in difference.preparing { try socket.make(change) }
+        func difference() throws(ApusError) -> IPVSTable.Difference {
+            try socket.table(where: isOurs).difference(to: wanted, isOurs: isOurs, drains: { !FirewallMark($0.mark).isDatagram })
+        }
+        let first = try difference()
+        for change in first.preparing { try socket.make(change) }
         try rules()
-        for change in difference.finishing { try socket.make(change) }
-        return difference.isDraining
+        for change in first.finishing { try socket.make(change) }
+        guard first.isDraining, !first.finishing.isEmpty else { return first.isDraining }
+        // Those that nobody uses need not wait.
+        let second = try difference()
+        for change in second.preparing + second.finishing { try socket.make(change) }
+        return second.isDraining
     }
 
     /// Removes all of our virtual servers, whatever uses them.
