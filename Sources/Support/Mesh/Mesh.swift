@@ -57,9 +57,18 @@ public final class Mesh {
         }
     }
 
-    /// Makes the mesh this one; `nil` removes it.
+    /// Of the mesh that is in force: where the addresses of tasks are reached through it alone.
+    public var prefixes: [IPPrefix] { [applied?.state.address.network, applied?.state.addressV6?.network].compactMap { $0 } }
+
+    /// Makes room for what is new in a mesh and leaves what is not in it any more: to be called before connections are given to tasks that are new;
+    /// when none is given to the others any more, `apply` does the rest.
+    public func prepare(for state: MeshState?, subnets: [IPPrefix]) throws(ApusError) {
+        guard let state else { return }
+        try apply(applied.map { state.extended(by: $0.state) } ?? state, subnets: subnets)
+    }
+
+    /// Makes the mesh this one; `nil` removes it. Established connections to tasks that leave it go on.
     ///
-    /// Call it before connections are given to tasks that are new in it, and after the last was given to tasks that leave it.
     /// - Parameter subnets: `BalancerState.subnets`: clients in them, on the engine itself and on other members of the mesh get the node's address in the
     ///   mesh, because no answer would find them otherwise.
     /// - Throws: `invalidArgument` for a state that makes no sense, `unavailable` for an encrypted one, `notFound` when the node does not
@@ -101,6 +110,26 @@ public final class Mesh {
         linkIndex = try MeshDevices.makeAll(plan, netlink, log)
         try rules.run(MeshRules.replaceAll(by: plan, routesByAddress: routesByAddress))
         applied = plan
+        forgetOthers(MeshElements.moves(from: nil, to: plan.state))
+    }
+
+    /// Forgets connections to tasks that had an address before the ones that have it now.
+    private func forgetOthers(_ moves: MeshElements.Moves) {
+        guard !moves.isEmpty else { return }
+        do throws(ApusError) {
+            let netfilter = try openNetfilter()
+            let stale = try netfilter.connections { moves.concern($0.original.destination, answeredBy: $0.reply.source) }
+            for connection in stale { try netfilter.forget(connection) }
+        } catch {
+            log(.warning, "connections to tasks that are gone may not be forgotten: \(error)")
+        }
+    }
+
+    private func openNetfilter() throws(ApusError) -> NetfilterSocket {
+        if let netfilter { return netfilter }
+        let opened = try NetfilterSocket()
+        netfilter = opened
+        return opened
     }
 
     private func update(from old: MeshPlan, to plan: MeshPlan, _ netlink: NetlinkSocket) throws(ApusError) {
@@ -109,6 +138,7 @@ public final class Mesh {
             // New nodes can be reached before a rule leads to them, old ones as long as a rule does.
             for entry in plan.forwarding.subtracting(old.forwarding) { try netlink.setMeshForwarding(entry, ofLinkAt: linkIndex) }
             if !changes.isEmpty { try rules.run(changes) }
+            forgetOthers(MeshElements.moves(from: old.state, to: plan.state))
             let known = Set(plan.forwarding.map(\.macAddress))
             for entry in old.forwarding where !known.contains(entry.macAddress) { try netlink.removeMeshForwarding(entry, ofLinkAt: linkIndex) }
             applied = plan
@@ -131,9 +161,6 @@ public final class Mesh {
     private static let netdevFamily: UInt8 = 5
 
     private func hasTable(_ family: UInt8) throws(ApusError) -> Bool {
-        let socket: NetfilterSocket
-        if let netfilter { socket = netfilter } else { socket = try NetfilterSocket() }
-        netfilter = socket
-        return try socket.hasTable(Self.table, family: family)
+        try openNetfilter().hasTable(Self.table, family: family)
     }
 }

@@ -51,6 +51,40 @@ enum MeshElements {
         return text
     }
 
+    /// Addresses that belong to other tasks than before.
+    struct Moves {
+        /// Of tasks that run on another node than the one before.
+        var remote: Set<IPAddress> = []
+        /// Of tasks that came to this node, with their targets.
+        var local: [IPAddress: IPAddress] = [:]
+
+        var isEmpty: Bool { remote.isEmpty && local.isEmpty }
+
+        /// Whether a connection to `destination` that `server` answers is one to the task before.
+        func concern(_ destination: IPAddress, answeredBy server: IPAddress) -> Bool {
+            remote.contains(server) || local[destination].map { $0 != server } ?? false
+        }
+    }
+
+    static func moves(from old: MeshState?, to new: MeshState) -> Moves {
+        var moves = Moves()
+        if let old, old.remoteTasks != new.remoteTasks {
+            let before = remote(old.remoteTasks).map(\.elements)
+            for (before, after) in zip(before, remote(new.remoteTasks).map(\.elements)) {
+                for (key, value) in after where before[key] != nil && before[key] != value { moves.remote.formUnion(IPAddress(key).map { [$0] } ?? []) }
+            }
+        }
+        if old?.localTasks != new.localTasks {
+            let before = local(old?.localTasks ?? []).map(\.elements)
+            for (before, after) in zip(before, local(new.localTasks).map(\.elements)) {
+                for (key, value) in after where before[key] != value {
+                    if let address = IPAddress(key), let target = IPAddress(value) { moves.local[address] = target }
+                }
+            }
+        }
+        return moves
+    }
+
     /// Keys with their values; a set's have none.
     private typealias Elements = [(map: Map, elements: [String: String])]
 

@@ -68,3 +68,21 @@ struct MeshPlan: Sendable, Hashable {
         }
     }
 }
+
+extension MeshState {
+    /// With the nodes and tasks of an earlier state that are not in the way of this one's.
+    func extended(by old: MeshState) -> MeshState {
+        if old.nodes == nodes && old.remoteTasks == remoteTasks && old.localTasks == localTasks { return self }
+        var state = self
+        let (indexes, macs) = (Set(nodes.map(\.index)), Set(nodes.map(\.macAddress)))
+        state.nodes += old.nodes.filter {
+            !indexes.contains($0.index) && !macs.contains($0.macAddress) && $0.underlay.isIPv4 == underlay.isIPv4 && $0.underlay != underlay
+        }
+        var taken: Set<IPAddress> = []
+        for task in remoteTasks { taken.formUnion([task.address, task.addressV6].compactMap { $0 }) }
+        for task in localTasks { taken.formUnion([task.address, task.addressV6].compactMap { $0 }) }
+        state.remoteTasks += old.remoteTasks.filter { task in ![task.address, task.addressV6].contains { $0.map { taken.contains($0) } ?? false } }
+        state.localTasks += old.localTasks.filter { task in ![task.address, task.addressV6].contains { $0.map { taken.contains($0) } ?? false } }
+        return state
+    }
+}
