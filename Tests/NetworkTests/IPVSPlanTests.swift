@@ -223,17 +223,4 @@ import Testing
         #expect(rules.contains("add element inet apus-ipvs portless { 10.0.1.5 : goto to-10.0.1.5 }"))
         #expect(rules.contains("add element inet apus-ipvs refused6 { fd00::5 }"))
     }
-
-    @Test func theUnitedMeshLeadsToTheTasksOfBoth() throws {
-        func mesh(_ remote: [UInt8], local: [UInt8]) throws -> MeshState {
-            var mesh = MeshState(networkID: "ingress", vni: 4096, underlay: IPAddress(v4: 192, 0, 2, 1), address: try #require(IPPrefix("10.0.0.2/16")))
-            mesh.nodes = [MeshState.MeshNode(index: 3, address: IPAddress(v4: 10, 0, 0, 3), underlay: IPAddress(v4: 192, 0, 2, 3))]
-            mesh.remoteTasks = remote.map { MeshState.RemoteTask(address: IPAddress(v4: 10, 0, 1, $0), nodeIndex: 3) }
-            mesh.localTasks = local.map { MeshState.LocalTask(address: IPAddress(v4: 10, 0, 1, $0), target: IPAddress(v4: 172, 18, 0, $0)) }
-            return mesh
-        }
-        #expect(MeshState.united(nil, nil) == nil)
-        #expect(try MeshState.united(mesh([1], local: []), nil) == mesh([1], local: []))
-        #expect(try MeshState.united(mesh([1, 2, 3], local: [7]), mesh([2, 4], local: [3, 8])) == mesh([1, 2, 4], local: [3, 7, 8]))
-    }
 }

@@ -24,18 +24,16 @@ public final class BalancerIPVS: LoadBalancer {
     private struct State: ~Copyable {
         var published: PublishedPorts
         var sandboxes = Sandboxes()
-        /// Looks after destinations that drain, while there are any.
-        var reaper: ConcurrentTask<Void, Never>?
     }
-
-    /// How often it is looked whether destinations have drained. They cost a few hundred bytes until then, and nothing else.
-    private static let reapInterval: Duration = .seconds(10)
 
     private let host: any HostServices
     /// All of the balancer's work is done here, in order; the lock is never contended.
     private let thread: NamespaceThread
     private let state: Mutex<State>
     private let proxy: Proxy
+    private let monitor = Mutex<RulesetMonitor?>(nil)
+    /// Whether a check of what is in force waits for its turn.
+    private let isCheckWaiting = Mutex(false)
 
     /// - Throws: `unavailable` without nftables, and when the namespace of the configuration cannot be entered.
     public init(host: any HostServices) throws(ApusError) {
@@ -49,6 +47,8 @@ public final class BalancerIPVS: LoadBalancer {
         let rules = try NetworkNamespaces.runBlocking(in: namespace) { () throws(ApusError) in try NFTables() }
         proxy = try Proxy(in: namespace, connectionLimit: limit)
         state = Mutex(State(published: PublishedPorts(rules: rules, proxy: proxy) { level, message in host.log(level, message) }))
+        let watching = try RulesetMonitor(in: namespace) { [weak self] occasion in self?.requestCheck(occasion) }
+        monitor.withLock { $0 = watching }
     }
 
     public func probe() async throws(ApusError) {
@@ -69,7 +69,6 @@ public final class BalancerIPVS: LoadBalancer {
                 // Who calls in turn from inside is served even where ports of the node fail, and the other way round.
                 let inside = state.sandboxes.apply(sandboxes)
                 let ports = try state.published.apply(plan)
-                self.watch(&state)
                 return ports.sorted { $0.key.chain < $1.key.chain }.map(\.value) + inside.sorted { $0.key < $1.key }.map(\.value)
             }
         }
@@ -78,21 +77,18 @@ public final class BalancerIPVS: LoadBalancer {
     }
 
     public func shutDown() async {
-        let isCleanedUp = host.configuration["cleanup"] == "true"
-        do throws(ApusError) {
-            let reaper = try await thread.run { () throws(ApusError) in
-                try self.withState { (state) throws(ApusError) -> ConcurrentTask<Void, Never>? in
-                    defer { state.reaper = nil }
-                    if isCleanedUp {
+        monitor.withLock { $0 }?.stop()
+        if host.configuration["cleanup"] == "true" {
+            do throws(ApusError) {
+                try await thread.run { () throws(ApusError) in
+                    try self.withState { (state) throws(ApusError) in
                         for (path, error) in state.sandboxes.removeEverything() { self.host.log(.warning, "\(path): \(error.message)") }
                         try state.published.removeEverything()
                     }
-                    return state.reaper
                 }
+            } catch {
+                host.log(.warning, "the balancer's rules stay: \(error)")
             }
-            reaper?.cancel()
-        } catch {
-            host.log(.warning, "the balancer's rules stay: \(error)")
         }
         await proxy.stop()
         do throws(ApusError) { try await thread.run { () throws(ApusError) in self.state.withLock { $0.published.closePorts() } } } catch {}
@@ -106,32 +102,24 @@ public final class BalancerIPVS: LoadBalancer {
         return try result.get()
     }
 
-    /// Has somebody come back for what drains.
-    private func watch(_ state: inout State) {
-        guard state.reaper == nil, state.published.isDraining || state.sandboxes.isDraining else { return }
-        state.reaper = ConcurrentTask { [weak self] in
-            while true {
-                do { try await ConcurrentTask.sleep(for: Self.reapInterval) } catch { return }
-                guard let self, await self.reap() else { return }
-            }
+    private func requestCheck(_ occasion: RulesetMonitor.Occasion) {
+        let isFirst = isCheckWaiting.withLock { isWaiting in
+            defer { isWaiting = true }
+            return !isWaiting
         }
+        guard isFirst else { return }
+        thread.post { [weak self] in self?.check(occasion) }
     }
 
-    /// Returns whether there is something left to come back for.
-    private func reap() async -> Bool {
-        do throws(ApusError) {
-            return try await thread.run { () throws(ApusError) in
-                try self.withState { (state) throws(ApusError) in
-                    for (path, error) in state.sandboxes.reap() { self.host.log(.warning, "\(path): \(error.message)") }
-                    do throws(ApusError) { try state.published.reap() } catch { self.host.log(.warning, "\(error.message)") }
-                    let isDraining = state.published.isDraining || state.sandboxes.isDraining
-                    if !isDraining { state.reaper = nil }
-                    return isDraining
-                }
+    /// Makes anew what someone has removed, and regularly removes what has drained.
+    private func check(_ occasion: RulesetMonitor.Occasion) {
+        isCheckWaiting.withLock { $0 = false }
+        state.withLock { state in
+            do throws(ApusError) { try state.published.repair() } catch {
+                host.log(.warning, "what was removed from the ruleset cannot be made anew: \(error)")
             }
-        } catch {
-            // The thread has ended, and with it the balancer.
-            return false
+            guard occasion == .regular else { return }
+            for (path, error) in state.sandboxes.reap() { host.log(.warning, "\(path): \(error.message)") }
         }
     }
 }

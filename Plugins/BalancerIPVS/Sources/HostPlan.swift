@@ -54,22 +54,6 @@ struct HostPlan: Sendable, Hashable {
     }
 }
 
-extension MeshState {
-    /// The mesh in which connections can go to the tasks of both, from the one to the other: this one, with what only the earlier one has.
-    static func united(_ earlier: MeshState?, _ later: MeshState?) -> MeshState? {
-        guard var united = later, let earlier else { return later ?? earlier }
-        // Addresses of the earlier network lead nowhere in another.
-        guard earlier.networkID == united.networkID, earlier.address == united.address else { return united }
-        let nodes = Set(united.nodes.map(\.index))
-        united.nodes = (united.nodes + earlier.nodes.filter { !nodes.contains($0.index) }).sorted { $0.index < $1.index }
-        let remote = Set(united.remoteTasks.map(\.address)).union(united.localTasks.map(\.address))
-        united.remoteTasks = (united.remoteTasks + earlier.remoteTasks.filter { !remote.contains($0.address) }).sorted { $0.address < $1.address }
-        let local = remote.union(united.remoteTasks.map(\.address))
-        united.localTasks = (united.localTasks + earlier.localTasks.filter { !local.contains($0.address) }).sorted { $0.address < $1.address }
-        return united
-    }
-}
-
 /// What a `SandboxState` wants of its namespace.
 struct SandboxPlan: Sendable, Hashable {
     /// Of two with the same address the later counts.

@@ -11,7 +11,7 @@ struct PublishedPorts: ~Copyable {
     private let rules: NFTables
     private let mesh: Mesh
     private let proxy: Proxy
-    private let log: (LogLevel, String) -> Void
+    private let log: @Sendable (LogLevel, String) -> Void
 
     /// What is in force, or `nil` as long as nothing of this engine is.
     private var applied: HostPlan?
@@ -25,7 +25,7 @@ struct PublishedPorts: ~Copyable {
     private var netfilter: NetfilterSocket?
     private var virtualServers: IPVSSocket?
 
-    init(rules: NFTables, proxy: Proxy, log: @escaping (LogLevel, String) -> Void) {
+    init(rules: NFTables, proxy: Proxy, log: @escaping @Sendable (LogLevel, String) -> Void) {
         self.rules = rules
         self.proxy = proxy
         self.log = log
@@ -75,10 +75,10 @@ struct PublishedPorts: ~Copyable {
         for key in failures.keys { plan.ports[key] = nil }
         let old = applied
         applied = nil
-        let united = MeshState.united(old?.mesh, plan.mesh)
-        try mesh.apply(united, subnets: plan.subnets)
+        // A task must be reachable before a connection is given to it, and as long as one may be.
+        try mesh.prepare(for: plan.mesh, subnets: plan.subnets)
         try settle(plan)
-        if plan.mesh != united { try mesh.apply(plan.mesh, subnets: plan.subnets) }
+        try mesh.apply(plan.mesh, subnets: plan.subnets)
         applied = plan
         // A port that is free again is only closed when no rule leads past its socket any more.
         listen(plan, closing: holder.release(allBut: Set(plan.ports.keys)))
@@ -86,9 +86,11 @@ struct PublishedPorts: ~Copyable {
         return failures
     }
 
-    /// Removes destinations that have drained.
-    mutating func reap() throws(ApusError) {
-        if isDraining, let applied { try settle(applied) }
+    /// Makes anew what someone has removed, and removes destinations that have drained.
+    mutating func repair() throws(ApusError) {
+        try mesh.repair()
+        guard let applied, !applied.ports.isEmpty || isDraining else { return }
+        try settle(applied)
     }
 
     /// Ends also the connections.
@@ -135,7 +137,7 @@ struct PublishedPorts: ~Copyable {
     private func listen(_ plan: HostPlan, closing: [Int32]) {
         var listeners: [Int32: [Backend]] = [:]
         for (key, socket) in holder.sockets where key.transport == .tcp { listeners[socket] = plan.ports[key] ?? [] }
-        proxy.listen(on: listeners, closing: closing)
+        proxy.listen(on: listeners, markingFor: mesh.prefixes, closing: closing)
     }
 
     private mutating func forgetDatagrams(from old: HostPlan?, to new: HostPlan) {
