@@ -36,7 +36,7 @@ in_guest() {
 
 # Runs the tests that a filter names: few at a time, for there is one CPU and forks are slow.
 run_tests() {
-    in_guest 2048 "$1" "
+    in_guest 3072 "$1" "
         set -e
         $3
         export PATH=\$PATH:/opt/swift/usr/bin SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${WIDTH:-2}

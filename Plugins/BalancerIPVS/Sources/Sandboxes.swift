@@ -64,7 +64,8 @@ struct Sandboxes: ~Copyable {
 
     /// Ends also the connections.
     mutating func removeEverything() -> [String: ApusError] {
-        let draining = apply([:]).keys + known.keys
+        let failed = apply([:])
+        let draining = Array(failed.keys) + known.keys
         known = [:]
         return Self.inEach(draining) { (_) throws(ApusError) in try Settlement.removeAll(IPVSSocket()) }.compactMapValues { result in
             if case .failure(let error) = result { error } else { nil }

@@ -120,29 +120,31 @@ public struct EngineServer: Sendable {
 
     func assemble(events: EventHub) async throws(ApusError) -> Parts {
         let registry = PluginRegistry(configuration.registry(logger: logger))
-        // What is in use on this node stays until the engine starts again; scheduler and CA can be switched at any time.
-        registry.setHooks(
-            PluginRegistryHooks(inUse: { identity in
-                switch identity.role {
-                case .runtime: "containers of this node run on it"
-                case .network: "networks of this node are made with it"
-                case .balancer: "it balances the ports of this node"
-                default: nil
-                }
-            }))
+        // What is in use on this node stays until the engine starts again; scheduler, CA and balancer can be switched at any time.
+        var hooks = PluginRegistryHooks(inUse: { identity in
+            switch identity.role {
+            case .runtime: "containers of this node run on it"
+            case .network: "networks of this node are made with it"
+            case .balancer: "it balances the ports of this node; enabling another balancer takes its place"
+            default: nil
+            }
+        })
+        registry.setHooks(hooks)
         await registry.start()
         let runtime = try registry.runtime(named: configuration.runtime)
-        let balancer = ActiveBalancer(registry: registry)
-        do throws(ApusError) {
-            try await balancer.probe()
-        } catch {
-            logger.error("published ports do not work on this node: \(error)")
-        }
+        let balancer = ActiveBalancer(registry: registry, logger: logger)
+        if let substitution = registry.substitution(for: .balancer) { logger.warning("\(substitution.warning)") }
         var containerConfiguration = ContainerEngineConfiguration(
             stateDirectory: "\(configuration.dataRoot)/containers", executionRoot: configuration.execRoot)
         containerConfiguration.bridgeSubnet = configuration.bridgeSubnet
         let containers = ContainerEngine(
             configuration: containerConfiguration, runtime: runtime, networks: registry.networks, balancer: balancer, events: events, logger: logger)
+        hooks.changed = { role in
+            guard role == .balancer else { return }
+            await balancer.changed()
+            containers.rebalance()
+        }
+        registry.setHooks(hooks)
         return Parts(registry: registry, runtime: runtime, containers: containers)
     }
 

@@ -146,6 +146,12 @@ extension ContainerEngine {
         }
     }
 
+    /// Tells the balancer everything, because another plugin may have taken its place.
+    public func rebalance() {
+        state.withLock { $0.appliedBalance = nil }
+        requestBalance()
+    }
+
     /// One application of the balancer; called by its loop alone.
     func applyBalance() async throws(ApusError) {
         let subnets = nodeNetworks.subnets
