@@ -82,6 +82,7 @@ struct Sandboxes: ~Copyable {
         try Settlement.ensureSettings()
         let isDraining = try Settlement.settle(socket, servers) { () throws(ApusError) in
             if target.plan == previous?.plan { return }
+            if previous == nil { try Settlement.removeOther("apus-services", NFTables(), NetfilterSocket()) }
             if target.plan.services.isEmpty {
                 if try NetfilterSocket().hasTable(SandboxRules.table) { try NFTables().run(SandboxRules.removeAll) }
             } else {
