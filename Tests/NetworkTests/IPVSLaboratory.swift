@@ -77,8 +77,10 @@ final class IPVSSite: Sendable {
     }
 
     static func address(_ number: Int, isIPv4: Bool = true) -> IPAddress {
-        isIPv4 ? IPAddress(v4: 172, 30, 0, UInt8(number + 2)) : IPAddress(bytes: [0xfd, 0, 0, 0x30] + [UInt8](repeating: 0, count: 11) + [UInt8(number + 2)])
-            ?? IPAddress(v4: 0, 0, 0, 0)
+        isIPv4
+            ? IPAddress(v4: 172, 30, 0, UInt8(number + 2))
+            : IPAddress(bytes: [0xfd, 0, 0, 0x30] + [UInt8](repeating: 0, count: 11) + [UInt8(number + 2)])
+                ?? IPAddress(v4: 0, 0, 0, 0)
     }
 
     /// Published ports to these containers: port 80, by both families.

@@ -200,7 +200,10 @@ import Testing
     }
 
     @Test func badPortsAreRefused() {
-        for port in [BalancedPort(transport: .tcp, port: 0, backends: []), BalancedPort(transport: .tcp, port: 1, backends: [Backend(address: IPAddress(v4: 1, 2, 3, 4), port: 0)])] {
+        for port in [
+            BalancedPort(transport: .tcp, port: 0, backends: []),
+            BalancedPort(transport: .tcp, port: 1, backends: [Backend(address: IPAddress(v4: 1, 2, 3, 4), port: 0)]),
+        ] {
             #expect { try HostPlan(BalancerState(ports: [port])) } throws: { ($0 as? ApusError)?.code == .invalidArgument }
         }
     }

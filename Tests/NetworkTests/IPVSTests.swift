@@ -101,9 +101,10 @@ import Testing
             try await site.balancer.apply(site.state(0..<1))
             let (outcome, retransmissions) = try await Load.run(from: site.laboratory.outside, to: "203.0.113.1", port: 80) {
                 for round in 1...6 {
-                    #expect(try await NetworkNamespaces.run(in: site.laboratory.outside) { () throws(ApusError) in
-                        try Self.greeting(fromPort: 40_404, to: Laboratory.hostAddress, port: 80)
-                    } == "c\((round + 1) % 2)")
+                    #expect(
+                        try await NetworkNamespaces.run(in: site.laboratory.outside) { () throws(ApusError) in
+                            try Self.greeting(fromPort: 40_404, to: Laboratory.hostAddress, port: 80)
+                        } == "c\((round + 1) % 2)")
                     try await site.balancer.apply(site.state([round % 2]))
                 }
             }
