@@ -15,8 +15,15 @@ done
 shift $((OPTIND - 1))
 need_vm
 need_tests
+status=0
 run_tests 300 "${1:-${ENCRYPTION_TESTS:-NetworkTests\.\w*Encrypt}}" "
     ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 1 mode transport aead 'rfc4106(gcm(aes))' \
         0x0102030405060708090a0b0c0d0e0f1011121314 128 || { echo 'the kernel has no ESP with AES-GCM' >&2; exit 1; }
     ip xfrm state flush
-    uname -r"
+    uname -r" || status=$?
+# What the test program says when nothing has such a name: they may not be written yet.
+if [ $status = 69 ] && [ $# = 0 ]; then
+    echo "encryption.sh: skipped, the test program has no tests of encryption"
+    exit 0
+fi
+exit $status
