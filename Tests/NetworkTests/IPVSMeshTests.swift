@@ -33,6 +33,10 @@ import Testing
             try await MeshSite.run { site in
                 let tasks = [try await site.task(1, on: 2), try await site.task(2, on: 2)]
                 let balancers = try await site.balancers(serving: [tasks[0]])
+                // A task's engine knows it before others send it connections.
+                for (index, balancer) in balancers.enumerated() {
+                    try await balancer.apply(site.state(of: index + 1, serving: [tasks[0]], present: tasks))
+                }
                 let connection = try await Connection(from: site.client, to: site[1].address, port: 80)
                 #expect(try await connection.readLine() == "t1 \(MeshSite.client)")
                 let (outcome, retransmissions) = try await Load.run(from: site.client, to: site[1].address, port: 80) {
@@ -42,6 +46,7 @@ import Testing
                             try await balancer.apply(site.state(of: index + 1, serving: serving, present: tasks))
                         }
                         #expect(try await connection.echo("\(round)") == "\(round)")
+                        try await ConcurrentTask.sleep(for: .milliseconds(100))
                     }
                 }
                 #expect(outcome.failures.isEmpty && outcome.answers.count == 2 && retransmissions == 0, "\(outcome) \(retransmissions)")
