@@ -31,7 +31,8 @@ struct PublishedPorts: ~Copyable {
         self.rules = rules
         self.proxy = proxy
         self.log = log
-        mesh = Mesh(rules: rules, routesByAddress: true, log: log)
+        let marks = MeshMarks.Pattern(value: FirewallMark.prefix, mask: FirewallMark.prefixMask)
+        mesh = Mesh(rules: rules, balancedMark: marks, log: log)
     }
 
     private mutating func openNetfilter() throws(ApusError) -> NetfilterSocket {

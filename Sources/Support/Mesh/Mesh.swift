@@ -18,7 +18,7 @@ public final class Mesh {
     public static let table = "apus-mesh"
 
     private let rules: NFTables
-    private let routesByAddress: Bool
+    private let balancedMark: MeshMarks.Pattern?
     private let log: @Sendable (LogLevel, String) -> Void
     /// What is in force, or `nil` as long as nothing of this engine is.
     private var applied: MeshPlan?
@@ -33,13 +33,13 @@ public final class Mesh {
 
     /// - Parameters:
     ///   - rules: the nftables of the host's namespace. All calls must come from threads that are in it.
-    ///   - routesByAddress: whether packets that leave the node are taken to the mesh by their destination alone. For a balancer that changes the destination
-    ///     where connection tracking does not see it as a translation, as IPVS does; such a balancer must let IPVS take part in tracking
-    ///     (`net/ipv4/vs/conntrack`). Without it only translated connections, and sockets with `MeshMarks.socket`, get there.
+    ///   - balancedMark: packets that leave the node with such a mark are taken to the mesh by their destination alone. For a balancer that changes the
+    ///     destination where connection tracking does not see it as a translation, as IPVS does; such a balancer must let IPVS take part in tracking
+    ///     (`net/ipv4/vs/conntrack`). All others get there when they are translated, or from sockets with `MeshMarks.socket`.
     ///   - log: told what was repaired.
-    public init(rules: NFTables, routesByAddress: Bool = false, log: @escaping @Sendable (LogLevel, String) -> Void) {
+    public init(rules: NFTables, balancedMark: MeshMarks.Pattern? = nil, log: @escaping @Sendable (LogLevel, String) -> Void) {
         self.rules = rules
-        self.routesByAddress = routesByAddress
+        self.balancedMark = balancedMark
         self.log = log
     }
 
@@ -108,7 +108,7 @@ public final class Mesh {
     private func makeAll(_ plan: MeshPlan, _ netlink: NetlinkSocket) throws(ApusError) {
         applied = nil
         linkIndex = try MeshDevices.makeAll(plan, netlink, log)
-        try rules.run(MeshRules.replaceAll(by: plan, routesByAddress: routesByAddress))
+        try rules.run(MeshRules.replaceAll(by: plan, balancedMark: balancedMark))
         applied = plan
         forgetOthers(MeshElements.moves(from: nil, to: plan.state))
     }

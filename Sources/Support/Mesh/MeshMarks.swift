@@ -24,5 +24,16 @@ public enum MeshMarks {
     /// SO_MARK of a socket with which a program of the engine, such as the proxy of [::1], connects to a task's address in the mesh.
     public static let socket = brought
 
+    /// The marks that are `value` in the bits of `mask`.
+    public struct Pattern: Sendable, Hashable {
+        public var value: UInt32
+        public var mask: UInt32
+
+        public init(value: UInt32, mask: UInt32) {
+            self.value = value
+            self.mask = mask
+        }
+    }
+
     static func text(_ mark: UInt32) -> String { "0x" + String(mark, radix: 16) }
 }

@@ -19,24 +19,24 @@ enum MeshRules {
         """
 
     /// One transaction that puts the plan in the place of whatever is there. The device must be there.
-    static func replaceAll(by plan: MeshPlan, routesByAddress: Bool) -> String {
-        removeAll + frame(plan, routesByAddress) + MeshElements.changes(from: nil, to: plan)
+    static func replaceAll(by plan: MeshPlan, balancedMark: MeshMarks.Pattern?) -> String {
+        removeAll + frame(plan, balancedMark) + MeshElements.changes(from: nil, to: plan)
     }
 
     /// A transaction that uses everything the mesh needs, and leaves nothing.
     static func probe(_ plan: MeshPlan) -> String {
-        let text = frame(plan, false).split(separator: "\n").map { line in
+        let text = frame(plan, nil).split(separator: "\n").map { line in
             line.replacing(Mesh.table, with: "apus-probe").replacing("device \(device)", with: "device \"lo\"")
         }
         return text.joined(separator: "\n") + "\ndelete table inet apus-probe\ndelete table netdev apus-probe\n"
     }
 
-    private static func frame(_ plan: MeshPlan, _ routesByAddress: Bool) -> String {
+    private static func frame(_ plan: MeshPlan, _ balancedMark: MeshMarks.Pattern?) -> String {
         var text = "add table inet \(Mesh.table)\nadd table netdev \(Mesh.table)\n"
         for map in MeshElements.Map.allCases { text += "add \(map.kind) \(map.place) { \(map.definition); }\n" }
         for (chain, base) in chains { text += "add chain inet \(Mesh.table) \(chain)\(base)\n" }
         text += "add chain netdev \(Mesh.table) leave { type filter hook egress device \(device) priority 0; policy accept; }\n"
-        for (chain, rules) in rules(plan, routesByAddress) {
+        for (chain, rules) in rules(plan, balancedMark) {
             for rule in rules { text += "add rule inet \(Mesh.table) \(chain) \(rule)\n" }
         }
         for rule in leaving { text += "add rule netdev \(Mesh.table) leave \(rule)\n" }
@@ -56,7 +56,7 @@ enum MeshRules {
         ("source", " { type nat hook postrouting priority 99; policy accept; }"),
     ]
 
-    private static func rules(_ plan: MeshPlan, _ routesByAddress: Bool) -> [(String, [String])] {
+    private static func rules(_ plan: MeshPlan, _ balancedMark: MeshMarks.Pattern?) -> [(String, [String])] {
         let state = plan.state
         let restoreTaken = "ct direction original ct mark and \(kind) == \(taken) meta mark set ct mark accept"
         let restoreBrought = "ct direction reply ct mark and \(kind) == \(brought) meta mark set ct mark"
@@ -64,6 +64,10 @@ enum MeshRules {
         if let address = state.addressV6?.address {
             hiding += ["ip6 saddr @subnets6", "ip6 saddr @members6", "meta nfproto ipv6 fib saddr type local"].map { "\($0) snat ip6 to \(address)" }
         }
+        let balanced =
+            balancedMark.map { mark in
+                ["ct direction original meta mark and \(MeshMarks.text(mark.mask)) == \(MeshMarks.text(mark.value)) goto choose"]
+            } ?? []
         return [
             // The frames of this network from the underlay: of members alone, and by the way that leads to them, so that no container can pretend to be one.
             ("input", ["udp dport \(state.dataPathPort) @th,96,24 \(state.vni) jump outer"]),
@@ -91,10 +95,9 @@ enum MeshRules {
             (
                 "output",
                 [
-                    restoreTaken, restoreBrought + " accept",
-                    routesByAddress ? "ct direction original goto choose" : "ct status dnat goto choose",
+                    restoreTaken, restoreBrought + " accept", "ct status dnat goto choose",
                     "meta mark \(MeshMarks.text(MeshMarks.socket)) goto choose",
-                ]
+                ] + balanced
             ),
             (
                 "choose",
