@@ -102,7 +102,8 @@ let package = Package(
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
         module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", "Events", grpc, logging]),
-        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
+        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Processes", logging]),
+        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
             [
@@ -156,7 +157,7 @@ let package = Package(
                     "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
-            tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
+            tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
             tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),

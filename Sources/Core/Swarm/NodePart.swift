@@ -59,7 +59,7 @@ final class NodePart: Sendable {
         configuration.logger = logger
         renewer = CertificateRenewer(certificate, configuration)
         agent = Agent(
-            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, servicePorts: { dispatcher.servicePorts() }, logger: logger)
+            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, endpoints: nil, logger: logger)
     }
 
     private static func unique(_ texts: [String]) -> [String] {

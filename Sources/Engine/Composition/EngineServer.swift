@@ -142,7 +142,8 @@ public struct EngineServer: Sendable {
             stateDirectory: "\(configuration.dataRoot)/containers", executionRoot: configuration.execRoot)
         containerConfiguration.bridgeSubnet = configuration.bridgeSubnet
         let containers = ContainerEngine(
-            configuration: containerConfiguration, runtime: runtime, networks: registry.networks, balancer: balancer, events: events, logger: logger)
+            configuration: containerConfiguration, runtime: runtime, networks: { registry.networks }, balancer: balancer,
+            events: events, logger: logger)
         return Parts(registry: registry, runtime: runtime, containers: containers)
     }
 

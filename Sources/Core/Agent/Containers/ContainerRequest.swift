@@ -12,8 +12,10 @@ public struct ContainerRequest: Sendable {
     public var entrypoint: [String]?
     /// Replaces the image's command.
     public var command: [String]?
-    /// None: the network `bridge`.
+    /// None: the network `bridge`, or with `isPublishedBySwarm` the gateway network.
     public var networks: [ContainerNetwork] = []
+    /// Whether connections reach it through the swarm's ingress network.
+    public var isPublishedBySwarm = false
     /// Host port 0: one that is free is chosen.
     public var publishedPorts: [ContainerPort] = []
     /// Publishes every port that the image exposes, as `-P` does.
@@ -46,6 +48,8 @@ public struct ContainerNetwork: Sendable, Hashable {
     public var aliases: [String]
     /// The address that is asked for, without a length; empty: one is chosen.
     public var address: String
+    /// Its place in a network of the swarm, for a task; the managers gave it.
+    public var place: NetworkAttachment?
 
     public init(target: String, aliases: [String] = [], address: String = "") {
         self.target = target

@@ -1,3 +1,4 @@
+import Dispatcher
 import Logging
 import PluginAPI
 import Synchronization
@@ -10,9 +11,11 @@ struct TaskContext: Sendable {
     var containers: ContainerEngine
     var images: ImagePuller
     var reporter: StatusReporter
+    var withdrawals: Withdrawals
     /// Creations and starts at the same time; pulls are not among them.
     var permits: Semaphore
-    var drain: Duration
+    /// At most from leaving the balancer of this node until all others have left it too.
+    var withdrawalPatience: Duration
     var clock: EngineClock
     var logger: Logger
 }
@@ -69,6 +72,7 @@ final class TaskWorker: Sendable {
             }
         }
         await actions.shutDown()
+        context.withdrawals.forget(id)
         if let observation { context.containers.endObservation(observation.container, observation.number) }
     }
 
@@ -131,9 +135,7 @@ final class TaskWorker: Sendable {
             return await persistently(failed: TaskMachine.Input.stopFailed) { () async throws(ApusError) -> TaskMachine.Input in
                 guard let container else { return .stopped }
                 let containers = self.context.containers
-                let wasServing = containers.isServing(container)
-                await containers.setServing(container, false)
-                if wasServing, self.context.drain > .zero { try? await self.context.clock.sleep(self.context.drain) }
+                await self.drain(container)
                 do throws(ApusError) {
                     try await containers.stop(container.text)
                 } catch  where error.code == .notFound {
@@ -151,6 +153,23 @@ final class TaskWorker: Sendable {
                 }
                 return .removed
             }
+        }
+    }
+
+    /// Takes the container out of every balancer, and lets the connections that it has come to their ends, for its grace period at most.
+    private func drain(_ container: ID) async {
+        let containers = context.containers
+        guard containers.isServing(container) else { return }
+        await containers.setServing(container, false)
+        await context.withdrawals.wait(for: id, atMost: context.withdrawalPatience, clock: context.clock)
+        guard let details = try? containers.inspect(container.text), !details.configuration.networkNamespacePath.isEmpty else { return }
+        let clock = context.clock
+        let end = clock.now() + (details.configuration.stopGracePeriod ?? .seconds(10))
+        while clock.now() < end, !ConcurrentTask.isCancelled {
+            guard let now = try? containers.inspect(container.text), now.state.phase == .running,
+                await containers.configuration.countConnections(now.state.processID) > 0
+            else { return }
+            do { try await clock.sleep(.milliseconds(50)) } catch { return }
         }
     }
 
@@ -199,7 +218,7 @@ extension ContainerEngine {
 
     /// Stops and removes every container of a task; for a node that leaves its swarm.
     public func removeTaskContainers() async {
-        setServicePorts([:])
+        setEndpoints(EndpointTable(), for: "")
         await withDiscardingTaskGroup { group in
             for (container, _) in taskContainers() {
                 group.addTask {
