@@ -102,7 +102,7 @@ let package = Package(
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
         module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", "Events", grpc, logging]),
-        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Processes", logging]),
+        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Netlink", "CLinux", logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
@@ -112,7 +112,7 @@ let package = Package(
         module(
             "Engine", in: "Sources",
             [
-                "Swarm", "Wire",
+                "Swarm", "Wire", "Names",
                 "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
                 "CLinux", logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
@@ -159,6 +159,7 @@ let package = Package(
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
             tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),

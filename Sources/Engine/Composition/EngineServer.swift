@@ -5,6 +5,7 @@ import Events
 import Files
 import Glibc
 public import Logging
+import Names
 import NIOCore
 import NIOPosix
 public import PluginAPI
@@ -93,6 +94,18 @@ public struct EngineServer: Sendable {
                     return nil
                 }
                 group.addTask {
+                    await parts.runtime.run()
+                    return nil
+                }
+                group.addTask {
+                    do throws(ApusError) {
+                        try await parts.names.run()
+                        return nil
+                    } catch {
+                        return error.during("the name server")
+                    }
+                }
+                group.addTask {
                     for await failure in failures { return failure }
                     return nil
                 }
@@ -114,8 +127,9 @@ public struct EngineServer: Sendable {
     /// What the plugins are and what is built on them.
     struct Parts: Sendable {
         var registry: PluginRegistry
-        var runtime: any Runtime
+        var runtime: RuntimeRouter
         var containers: ContainerEngine
+        var names: NameServer
     }
 
     func assemble(events: EventHub) async throws(ApusError) -> Parts {
@@ -131,20 +145,21 @@ public struct EngineServer: Sendable {
                 }
             }))
         await registry.start()
-        let runtime = try registry.runtime(named: configuration.runtime)
+        let runtime = RuntimeRouter(usual: try registry.runtime(named: configuration.runtime), usualName: configuration.runtime) { registry.runtimes }
         let balancer = ActiveBalancer(registry: registry)
         do throws(ApusError) {
             try await balancer.probe()
         } catch {
             logger.error("published ports do not work on this node: \(error)")
         }
+        let names = try NameServer(logger: logger)
         var containerConfiguration = ContainerEngineConfiguration(
             stateDirectory: "\(configuration.dataRoot)/containers", executionRoot: configuration.execRoot)
         containerConfiguration.bridgeSubnet = configuration.bridgeSubnet
         let containers = ContainerEngine(
-            configuration: containerConfiguration, runtime: runtime, networks: { registry.networks }, balancer: balancer,
-            events: events, logger: logger)
-        return Parts(registry: registry, runtime: runtime, containers: containers)
+            configuration: containerConfiguration, runtime: runtime, networks: { registry.networks }, balancer: balancer, names: names, events: events,
+            logger: logger)
+        return Parts(registry: registry, runtime: runtime, containers: containers, names: names)
     }
 
     private static func router(

@@ -56,7 +56,10 @@ final class FakeNetwork: NetworkDriver {
 /// Remembers the names.
 final class FakeNames: NameService {
     let state = Mutex(NameState())
-    func apply(_ new: NameState) async { state.withLock { $0 = new } }
+    func apply(_ new: NameState) async -> [String: ApusError] {
+        state.withLock { $0 = new }
+        return [:]
+    }
 }
 
 /// Remembers what was applied.

@@ -11,12 +11,13 @@ extension ContainerEngine {
     ///
     /// `notFound` "No such image: x:latest" when the image is not here (the caller pulls), `conflict` when the name is taken.
     public func create(_ request: ContainerRequest) async throws(ApusError) -> ID {
-        let image = try await localImage(request.configuration.imageReference)
+        let image = try await localImage(request.configuration.imageReference, on: try runtime(named: request.runtime))
         let merged = try ImageMerge.merge(request, with: image)
         try request.restartPolicy.check(removesWhenEnded: request.configuration.removeWhenEnded)
         let id = ID.randomContainer()
         var configuration = merged.configuration
         configuration.id = id
+        if !request.runtime.isEmpty { configuration.annotations[ContainerConfiguration.runtimeAnnotation] = request.runtime }
         configuration.createdAt = self.configuration.clock.now()
         configuration.name = try reserveName(request.name, for: id)
         do throws(ApusError) {
@@ -30,7 +31,7 @@ extension ContainerEngine {
     }
 
     /// The image of a reference or id; `notFound` as Docker words it.
-    func localImage(_ reference: String) async throws(ApusError) -> Image {
+    func localImage(_ reference: String, on runtime: any Runtime) async throws(ApusError) -> Image {
         guard !reference.isEmpty else { throw ApusError(.invalidArgument, "the request names no image") }
         do throws(ApusError) {
             return try await runtime.image(reference)

@@ -11,8 +11,11 @@ import Wire
 /// Resolves names in the namespaces of containers.
 public protocol NameService: Sendable {
     /// Returns when the names are in force. Namespaces that are not in the state are given up.
-    func apply(_ state: NameState) async
+    /// - Returns: why namespaces, by path, are not served.
+    func apply(_ state: NameState) async -> [String: ApusError]
 }
+
+extension NameServer: NameService {}
 
 /// What drivers, the balancer and the name server were told last.
 struct AppliedNetworks: Sendable {
@@ -165,8 +168,10 @@ extension ContainerEngine {
             return (NodeNames.state(view: view, containers: records, localNetworks: locals, hostResolver: host), state.applied.names)
         }
         guard wanted != applied else { return }
-        await names.apply(wanted)
-        state.withLock { $0.applied.names = wanted }
+        let failures = await names.apply(wanted)
+        for (path, error) in failures.sorted(by: { $0.key < $1.key }) { logger.warning("names are not resolved in \(path): \(error.message)") }
+        // What failed is tried again with the next change.
+        state.withLock { $0.applied.names = failures.isEmpty ? wanted : nil }
     }
 
     private func updateBalancer() async throws(ApusError) {

@@ -32,6 +32,8 @@ public struct ContainerRequest: Sendable {
     /// The task that it belongs to; empty for a container of its own.
     public var taskID: ID = ""
     public var serviceID: ID = ""
+    /// The runtime plugin that it is to run on; empty: the usual one.
+    public var runtime = ""
 
     public init() {}
 

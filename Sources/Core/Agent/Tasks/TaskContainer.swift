@@ -22,6 +22,7 @@ enum TaskContainer {
         var request = ContainerRequest(image: spec.image, name: task.name)
         request.taskID = task.id
         request.serviceID = task.serviceID
+        request.runtime = task.spec.runtime == "container" ? "" : task.spec.runtime
         request.preparesNetwork = true
         request.entrypoint = spec.command.isEmpty ? nil : spec.command
         request.command = spec.arguments.isEmpty ? nil : spec.arguments

@@ -156,6 +156,20 @@ final class TaskWorker: Sendable {
         }
     }
 
+    /// On a runtime of the task's choice, which has images of its own, or none and takes any word for one.
+    private func bringImage(of request: ContainerRequest, credentials: RegistryCredentials?) async throws(ApusError) {
+        let runtime = try context.containers.runtime(named: request.runtime)
+        let reference = request.configuration.imageReference
+        do throws(ApusError) {
+            _ = try await runtime.image(reference)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            var pull = PullRequest(reference: reference)
+            pull.credentials = credentials
+            _ = try await runtime.pull(pull) { _ in }
+        }
+    }
+
     /// Takes the container out of every balancer, and lets the connections that it has come to their ends, for its grace period at most.
     private func drain(_ container: ID) async {
         let containers = context.containers
@@ -179,7 +193,11 @@ final class TaskWorker: Sendable {
         let request = try TaskContainer.request(
             for: task, node: context.node, hostname: context.hostname, platform: context.platform,
             isLocalNetwork: { (try? containers.network($0)) != nil })
-        try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
+        if request.runtime.isEmpty {
+            try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
+        } else {
+            try await bringImage(of: request, credentials: task.spec.container?.registryCredentials)
+        }
         return try await context.permits.withPermit { () async throws(ApusError) -> ID in try await containers.create(request) }
     }
 

@@ -1,0 +1,146 @@
+import CLinux
+import Glibc
+import PluginAPI
+
+/// A TCP connection from a sandbox (RFC 7766): any number of queries, answered as answers come.
+struct Connection {
+    /// No more queries of one connection wait for upstream servers.
+    static let pendingLimit = 16
+    /// Nothing more is read while so many bytes of answers wait for the client to read them.
+    static let outputLimit = 256 << 10
+
+    let descriptor: Int32
+    let sandbox: String
+    /// Read, and not answered yet.
+    var input: [UInt8] = []
+    /// Answers, and not written yet.
+    var output: [UInt8] = []
+    /// Queries that wait for upstream servers.
+    var pending = 0
+    /// The client asks nothing more, and may still wait for answers.
+    var isInputEnded = false
+    /// Its input is being worked off: what is answered meanwhile must not begin again with it.
+    var isBusy = false
+    var lastActive: ContinuousClock.Instant
+
+    var takesMore: Bool { pending < Self.pendingLimit && output.count < Self.outputLimit }
+    var isFinished: Bool { isInputEnded && pending == 0 && output.isEmpty }
+}
+
+extension ServerState {
+    mutating func accept(from path: String, _ now: ContinuousClock.Instant) {
+        for _ in 0..<Self.batch {
+            guard let door = sandboxes[path]?.door else { return }
+            let descriptor = Glibc.accept(door.listener, nil, nil)
+            guard descriptor >= 0 else {
+                // Without a free descriptor a waiting client would wake the loop for ever.
+                if errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS { pause(path, now) }
+                return
+            }
+            // A program started in between inherits nothing: the engine's children close what they are not given.
+            _ = apus_fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+            _ = apus_fcntl(descriptor, F_SETFL, O_NONBLOCK)
+            Sockets.set(descriptor, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            makeRoomForConnection(from: path)
+            let token = nextToken()
+            members[token] = .connection
+            connections[token] = Connection(descriptor: descriptor, sandbox: path, lastActive: now)
+            sandboxes[path]?.connections.insert(token)
+            readiness.add(descriptor, token)
+        }
+    }
+
+    private mutating func makeRoomForConnection(from path: String) {
+        if let own = sandboxes[path]?.connections, own.count >= limits.connectionsPerSandbox {
+            closeOldest(own)
+        } else if connections.count >= limits.connections, let heaviest = sandboxes.values.max(by: { $0.connections.count < $1.connections.count }) {
+            closeOldest(heaviest.connections)
+        }
+    }
+
+    private mutating func closeOldest(_ tokens: Set<UInt64>) {
+        let oldest = tokens.compactMap { token in connections[token].map { (token, $0.lastActive) } }.min { $0.1 < $1.1 }
+        if let oldest { close(connection: oldest.0) }
+    }
+
+    mutating func close(connection token: UInt64) {
+        guard let connection = connections.removeValue(forKey: token) else { return }
+        members[token] = nil
+        if let sandbox = sandboxes[connection.sandbox] {
+            for query in sandbox.queries {
+                if case .stream(token) = queries[query]?.asker { drop(query) }
+            }
+            sandboxes[connection.sandbox]?.connections.remove(token)
+        }
+        readiness.close(connection.descriptor)
+    }
+
+    /// Reads, answers and writes what can be.
+    mutating func advance(connection token: UInt64, _ now: ContinuousClock.Instant) {
+        guard let connection = connections[token] else { return }
+        if connection.takesMore, !connection.isInputEnded {
+            switch Sockets.read(connection.descriptor, &buffer) {
+            case .bytes(let bytes):
+                connections[token]?.input += bytes
+                connections[token]?.lastActive = now
+            case .ended: connections[token]?.isInputEnded = true
+            case .nothing: break
+            case .failed:
+                close(connection: token)
+                return
+            }
+        }
+        workOff(token, now)
+    }
+
+    /// Answers the queries that have come whole, as long as the connection takes more.
+    mutating func workOff(_ token: UInt64, _ now: ContinuousClock.Instant) {
+        guard let connection = connections[token], !connection.isBusy else { return }
+        connections[token]?.isBusy = true
+        var place = 0
+        while let current = connections[token], current.takesMore, current.input.count - place >= 2 {
+            let length = Int(current.input[place]) << 8 | Int(current.input[place + 1])
+            guard length <= Query.lengthLimit else {
+                close(connection: token)
+                return
+            }
+            guard current.input.count - place - 2 >= length else { break }
+            let message = Array(current.input[(place + 2)..<(place + 2 + length)])
+            place += 2 + length
+            statistics.streamQueries += 1
+            guard answer(message, from: connection.sandbox, now, .stream(token)) else {
+                close(connection: token)
+                return
+            }
+        }
+        connections[token]?.input.removeFirst(place)
+        connections[token]?.isBusy = false
+        flush(token)
+    }
+
+    /// Appends an answer to what a connection is to be sent.
+    mutating func write(_ answer: [UInt8], to token: UInt64) {
+        guard answer.count <= Response.streamLimit, let isBusy = connections[token]?.isBusy else { return }
+        connections[token]?.output += [UInt8(answer.count >> 8), UInt8(answer.count & 0xff)] + answer
+        if !isBusy { flush(token) }
+    }
+
+    /// Writes what can be, and waits for what is next.
+    private mutating func flush(_ token: UInt64) {
+        guard let output = connections[token]?.output, let descriptor = connections[token]?.descriptor else { return }
+        if !output.isEmpty {
+            guard let count = Sockets.write(descriptor, output[...]) else {
+                close(connection: token)
+                return
+            }
+            connections[token]?.output.removeFirst(count)
+        }
+        guard let connection = connections[token] else { return }
+        if connection.isFinished {
+            close(connection: token)
+        } else {
+            let reads = connection.takesMore && !connection.isInputEnded
+            readiness.change(descriptor, token, reading: reads, writing: !connection.output.isEmpty)
+        }
+    }
+}
