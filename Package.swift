@@ -162,7 +162,7 @@ let package = Package(
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
-            tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),
+            tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers", "Programs"]),
             tests("CommandLineTests", ["CommandLine", "Coding"]),
         ],
     swiftLanguageModes: [.v6]

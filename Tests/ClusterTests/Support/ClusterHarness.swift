@@ -90,7 +90,7 @@ final class ClusterHarness: Sendable {
         try await Self.check(
             "nsenter", "--net=/run/netns/\(hub)", "env", "APUS_REGISTRY_HOST=10.98.0.254", "\(Self.repository)/contrib/images/registry.sh", "start", "5000",
             "\(root)/registry")
-        for image in ["nginx", "busybox"] {
+        for image in ["nginx", "busybox", "redis", "mywebapp"] {
             try await inHub(
                 "python3", "\(Self.repository)/contrib/images/push.py", "/var/cache/apus-images/\(image).tar", Self.registryURL, "library/\(image):latest")
         }
