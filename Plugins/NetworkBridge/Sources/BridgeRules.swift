@@ -21,8 +21,34 @@ enum BridgeRules {
         add chain inet apus-bridge postrouting { type nat hook postrouting priority 100; policy accept; }
         flush chain inet apus-bridge postrouting
         add rule inet apus-bridge postrouting iifname vmap @masquerading
+        add set inet apus-bridge managers { type ipv4_addr . inet_service; }
+        add set inet apus-bridge managers6 { type ipv6_addr . inet_service; }
+        add set inet apus-bridge datapath { type inet_service; }
+        add chain inet apus-bridge private
+        flush chain inet apus-bridge private
+        add rule inet apus-bridge private udp dport @datapath drop
+        add rule inet apus-bridge private ip daddr . tcp dport @managers reject with tcp reset
+        add rule inet apus-bridge private ip6 daddr . tcp dport @managers6 reject with tcp reset
+        add chain inet apus-bridge guard { type filter hook forward priority -5; policy accept; }
+        flush chain inet apus-bridge guard
+        add rule inet apus-bridge guard iifname @bridges jump private
+        add chain inet apus-bridge input { type filter hook input priority -5; policy accept; }
+        flush chain inet apus-bridge input
+        add rule inet apus-bridge input iifname @bridges jump private
 
         """
+
+    /// What containers have no business with, whichever way it is reached: the managers' ports, and VXLAN, by which they could put frames into any
+    /// network of the swarm.
+    static func surroundings(_ surroundings: NetworkSurroundings) -> String {
+        var text = frame
+        for set in ["managers", "managers6", "datapath"] { text += "flush set inet \(table) \(set)\n" }
+        text += "add element inet \(table) datapath { \(surroundings.dataPathPort) }\n"
+        for manager in surroundings.managers {
+            text += "add element inet \(table) managers\(manager.address.isIPv4 ? "" : "6") { \(manager.address) . \(manager.port) }\n"
+        }
+        return text
+    }
 
     /// Makes the table where it is missing, and the network's part of it anew.
     static func install(_ plan: BridgePlan) -> String {
