@@ -101,7 +101,11 @@ let package = Package(
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
-        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", "Events", grpc, logging]),
+        module(
+            "Dispatcher", in: "Sources/Core", path: "Dispatch",
+            [
+                "Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging,
+            ]),
         module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Netlink", "CLinux", logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(

@@ -1,10 +1,10 @@
-import Dispatcher
 import PluginAPI
 import Synchronization
 import Testing
 import Wire
 
 @testable import Agent
+@testable import Dispatcher
 
 @Suite struct AgentTests {
     @Test func runsATask() async throws {
@@ -274,15 +274,15 @@ import Wire
         }
     }
 
-    static func tables(_ published: UInt64...) -> AsyncStream<EndpointSource.Update> {
-        let (stream, continuation) = AsyncStream.makeStream(of: EndpointSource.Update.self)
+    static func tables(_ published: UInt64...) -> AsyncStream<EndpointUpdate> {
+        let (stream, continuation) = AsyncStream.makeStream(of: EndpointUpdate.self)
         var service = EndpointService()
         service.id = "service"
         service.name = "web"
         service.ports = published.map { ContainerEngineTests.ingress($0, 80) }
         var table = EndpointTable()
         table.services[service.id] = service
-        continuation.yield(EndpointSource.Update(table: table, number: 1))
+        continuation.yield(EndpointUpdate(table: table, number: 1))
         return stream
     }
 

@@ -1,4 +1,3 @@
-import Dispatcher
 import Names
 import PluginAPI
 import Synchronization
@@ -6,6 +5,7 @@ import Testing
 import Wire
 
 @testable import Agent
+@testable import Dispatcher
 
 /// What a node makes of the table of endpoints.
 struct SwarmNetworkTests {
@@ -121,8 +121,8 @@ struct SwarmNetworkTests {
             task.spec.networks = [wanted]
             task.networks = [Self.place("net", "mynet", "10.1.0.3/24"), Self.place("ing", "ingress", "10.0.1.1/16", isIngress: true)]
             source.add(task)
-            let (stream, tables) = AsyncStream.makeStream(of: EndpointSource.Update.self)
-            tables.yield(EndpointSource.Update(table: Self.table, number: 1))
+            let (stream, tables) = AsyncStream.makeStream(of: EndpointUpdate.self)
+            tables.yield(EndpointUpdate(table: Self.table, number: 1))
             try house.hire(source, tables: stream)
             #expect(await source.until("task1", .running))
             let container = try #require(engine.list().first)
@@ -158,7 +158,7 @@ struct SwarmNetworkTests {
             // When it is gone and nobody is in the network any more, nothing of it is left.
             source.desire(.shutdown, "task1")
             #expect(await source.until("task1", .shutdown))
-            tables.yield(EndpointSource.Update(table: EndpointTable(), number: 2))
+            tables.yield(EndpointUpdate(table: EndpointTable(), number: 2))
             #expect(await eventually { house.overlay.state.withLock { $0.networks.isEmpty } })
             #expect(house.names.state.withLock { $0.sandboxes.isEmpty })
         }
@@ -166,14 +166,14 @@ struct SwarmNetworkTests {
 
     @Test func aTableIsConfirmedWhenItIsInForce() async throws {
         try await House.with { house in
-            let (stream, tables) = AsyncStream.makeStream(of: EndpointSource.Update.self)
+            let (stream, tables) = AsyncStream.makeStream(of: EndpointUpdate.self)
             // What an engine does at its start.
             #expect(await eventually { house.balancer.state.withLock { !$0.applied.isEmpty } })
             try house.hire(FakeSource(), tables: stream)
             house.balancer.state.withLock { $0.failures = [ApusError(.failed, "no")] }
-            tables.yield(EndpointSource.Update(table: Self.table, number: 1))
+            tables.yield(EndpointUpdate(table: Self.table, number: 1))
             #expect(await eventually { house.balancer.state.withLock { $0.failures.isEmpty } })
-            tables.yield(EndpointSource.Update(table: EndpointTable(), number: 2))
+            tables.yield(EndpointUpdate(table: EndpointTable(), number: 2))
             #expect(await eventually { house.confirmed.withLock { $0 == [2] } })
         }
     }

@@ -1,4 +1,5 @@
 import Coding
+import HTTPClient
 import PluginAPI
 import Processes
 import Testing

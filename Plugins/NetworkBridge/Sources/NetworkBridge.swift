@@ -46,7 +46,7 @@ public final class NetworkBridge: NetworkDriver {
     }
 
     public func setSurroundings(_ surroundings: NetworkSurroundings) async throws(ApusError) {
-        try await thread.run { [self] () throws(ApusError) in try rules.run(BridgeRules.surroundings(surroundings)) }
+        try await thread.run { [self] () throws(ApusError) in _ = try rules.run(BridgeRules.surroundings(surroundings)) }
     }
 
     public func remove(_ network: LocalNetwork) async throws(ApusError) {

@@ -18,22 +18,21 @@ struct AssignmentCursor {
     init(node: ID) { self.node = node }
 
     /// The whole set.
-    mutating func full(_ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
+    mutating func full(_ state: some SwarmState) -> [AssignmentsMessage] {
         sent = [:]
         var batch = Batch(isFull: true)
         for task in Assignments.tasks(of: node, in: state) {
             sent[task.id] = Self.digest(task)
             batch.add(task)
         }
-        for (service, ports) in ports.sorted(by: { $0.key < $1.key }) { batch.add(service, ports) }
         return finish(batch)
     }
 
     /// What the news come to; nothing when the node knows it already.
-    mutating func changes(_ news: AssignmentMailbox.News, _ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
-        guard !news.isEverything else { return full(state, ports: ports) }
+    mutating func changes(_ news: Mailbox<ID>.News, _ state: some SwarmState) -> [AssignmentsMessage] {
+        guard !news.isEverything else { return full(state) }
         var batch = Batch(isFull: false)
-        let tasks = news.tasks.map { ($0, state.task($0)) }.sorted { ($0.1?.createdAt ?? .never, $0.0) < ($1.1?.createdAt ?? .never, $1.0) }
+        let tasks = news.keys.map { ($0, state.task($0)) }.sorted { ($0.1?.createdAt ?? .never, $0.0) < ($1.1?.createdAt ?? .never, $1.0) }
         for (id, task) in tasks {
             guard let task, task.nodeID == node, task.status.state >= .assigned else {
                 if sent.removeValue(forKey: id) != nil { batch.remove(id) }
@@ -44,7 +43,6 @@ struct AssignmentCursor {
             sent[id] = digest
             batch.add(task)
         }
-        for service in news.services.sorted() { batch.add(service, ports[service] ?? []) }
         return batch.isEmpty ? [] : finish(batch)
     }
 
@@ -95,14 +93,6 @@ private struct Batch {
     mutating func remove(_ id: ID) {
         make(room: id.text.utf8.count)
         messages[messages.count - 1].removedTasks.append(id.text)
-    }
-
-    mutating func add(_ service: ID, _ ports: [PortConfig]) {
-        make(room: 40 + ports.count * 60)
-        var entry = ServicePorts()
-        entry.serviceID = service
-        entry.ports = ports
-        messages[messages.count - 1].servicePorts.append(entry)
     }
 
     private mutating func make(room: Int) {

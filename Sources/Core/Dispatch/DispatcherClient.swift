@@ -10,7 +10,12 @@ public protocol DispatcherClient: Sendable {
     func assignments(
         _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
     ) async throws(DispatcherFailure)
+    /// Returns when the stream ends; what `receive` throws ends it.
+    func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure)
     func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse
+    func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure)
     func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure)
     func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure)
     func endSession(_ request: EndSessionRequest, timeout: Duration) async throws(DispatcherFailure)
@@ -32,6 +37,16 @@ public struct GRPCDispatcherClient<Transport: ClientTransport>: DispatcherClient
         _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.assignments, request, receive)
+    }
+
+    public func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        try await streaming(DispatcherMethods.endpoints, request, receive)
+    }
+
+    public func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {
+        let _: ConfirmEndpointsResponse = try await unary(DispatcherMethods.confirmEndpoints, request, timeout)
     }
 
     public func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse {

@@ -29,6 +29,9 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
             try sessions.updateDescription(request, from: peer)
             return UpdateNodeDescriptionResponse()
         }
+        unary(DispatcherMethods.confirmEndpoints, with: &router) { (request: ConfirmEndpointsRequest, peer) in
+            try sessions.confirmEndpoints(request, from: peer)
+        }
         unary(DispatcherMethods.endSession, with: &router) { (request: EndSessionRequest, peer) in
             try sessions.endSession(request, from: peer)
             return EndSessionResponse()
@@ -38,6 +41,9 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
         }
         streaming(DispatcherMethods.assignments, with: &router) { (request: AssignmentsRequest, peer, send) in
             try await sessions.serveAssignments(request, from: peer, send: send)
+        }
+        streaming(DispatcherMethods.endpoints, with: &router) { (request: EndpointsRequest, peer, send) in
+            try await sessions.serveEndpoints(request, from: peer, send: send)
         }
     }
 

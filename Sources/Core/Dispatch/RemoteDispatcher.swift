@@ -63,7 +63,7 @@ public final class RemoteDispatcher: AssignmentSource {
     let logger: Logger
     let state: Mutex<State>
     let tasks = Latest<[Task]>()
-    let ports = Latest<[ID: [PortConfig]]>()
+    let feed = EndpointFeed()
     let currentNews: Latest<SessionNews>
     let reports = ReportQueue()
 
@@ -103,8 +103,24 @@ public final class RemoteDispatcher: AssignmentSource {
     /// How the node stands with its managers now.
     public var connection: SessionNews.Connection { currentNews.value?.connection ?? .searching(nil) }
 
+    /// What the node must know of networks and published ports: the newest, at once when it is known and after every change; for any number of
+    /// readers. While no manager is there the last one stands.
+    ///
+    /// Whoever puts the tables in force calls `confirm` after each: a task that is to end waits for it.
+    public func endpoints() -> AsyncStream<EndpointUpdate> { feed.updates.stream() }
+
+    /// The newest table; `nil` before a leader has sent one.
+    public var endpointTable: EndpointTable? { feed.updates.value?.table }
+
+    /// The table is in force everywhere on this node, and so what changed in those before it.
+    public func confirm(_ update: EndpointUpdate) { feed.confirm(update) }
+
+    /// Tasks of this node that no node opens new connections to any more: all that the node still has, at once and after every change; for any
+    /// number of readers.
+    public func withdrawn() -> AsyncStream<Set<ID>> { feed.withdrawn.stream() }
+
     /// The published ports of all services, at once when they are known and after every change; for any number of readers.
-    public func servicePorts() -> AsyncStream<[ID: [PortConfig]]> { ports.stream() }
+    public func servicePorts() -> AsyncStream<[ID: [PortConfig]]> { feed.ports.stream() }
 
     /// The tasks of this node; nothing before a leader has sent the whole set.
     public func assignments(for node: ID) -> AsyncStream<[Task]> { tasks.stream() }

@@ -23,6 +23,16 @@ struct LocalDispatcherClient: DispatcherClient {
         do { try await sessions.serveAssignments(request, from: identity(), send: receive) } catch { throw failure(error) }
     }
 
+    func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        do { try await sessions.serveEndpoints(request, from: identity(), send: receive) } catch { throw failure(error) }
+    }
+
+    func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {
+        do throws(ApusError) { _ = try sessions.confirmEndpoints(request, from: identity()) } catch { throw failure(error) }
+    }
+
     func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse {
         do throws(ApusError) { return try sessions.heartbeat(request, from: identity()) } catch { throw failure(error) }
     }

@@ -59,7 +59,7 @@ final class NodePart: Sendable {
         configuration.logger = logger
         renewer = CertificateRenewer(certificate, configuration)
         agent = Agent(
-            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, endpoints: nil, logger: logger)
+            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, endpoints: EndpointSource(dispatcher), logger: logger)
     }
 
     private static func unique(_ texts: [String]) -> [String] {
@@ -132,5 +132,11 @@ private final class PresentCertificate: Sendable {
             defer { certificate = new }
             return certificate
         }
+    }
+}
+
+extension EndpointSource {
+    fileprivate init(_ dispatcher: RemoteDispatcher) {
+        self.init(tables: { dispatcher.endpoints() }, withdrawn: { dispatcher.withdrawn() }, confirm: { dispatcher.confirm($0) })
     }
 }

@@ -118,8 +118,6 @@ public struct AssignmentsMessage: FieldCoded {
     public var tasks: [Task] = []
     /// Ids.
     public var removedTasks: [String] = []
-    /// Of all services of the swarm.
-    public var servicePorts: [ServicePorts] = []
 
     public init() {}
 
@@ -131,20 +129,6 @@ public struct AssignmentsMessage: FieldCoded {
         try coder.field(5, "has_more", &hasMore)
         try coder.field(6, "tasks", &tasks)
         try coder.field(7, "removed_tasks", &removedTasks)
-        try coder.field(8, "service_ports", &servicePorts)
-    }
-}
-
-/// The published ports of a service; none: it has none any more.
-public struct ServicePorts: FieldCoded {
-    public var serviceID: ID = ""
-    public var ports: [PortConfig] = []
-
-    public init() {}
-
-    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
-        try coder.field(1, "service_id", &serviceID)
-        try coder.field(2, "ports", &ports)
     }
 }
 

@@ -1,4 +1,3 @@
-import Dispatcher
 import Events
 import Files
 import Logging
@@ -7,6 +6,7 @@ import Synchronization
 import Wire
 
 @testable import Agent
+@testable import Dispatcher
 
 /// An engine over fakes, in a folder of its own.
 final class House: Sendable {
@@ -76,7 +76,7 @@ final class House: Sendable {
     /// An agent works over the engine that is up.
     @discardableResult
     func hire(
-        _ source: FakeSource, tables: AsyncStream<EndpointSource.Update>? = nil, _ configure: (inout AgentConfiguration) -> Void = { _ in }
+        _ source: FakeSource, tables: AsyncStream<EndpointUpdate>? = nil, _ configure: (inout AgentConfiguration) -> Void = { _ in }
     ) throws -> Agent {
         var configuration = AgentConfiguration()
         configuration.withdrawalPatience = .zero
@@ -86,7 +86,7 @@ final class House: Sendable {
         var endpoints: EndpointSource?
         if let tables {
             endpoints = EndpointSource(
-                tables: { tables }, withdrawn: { [self] in withdrawn.stream }, confirm: { [self] number in confirmed.withLock { $0.append(number) } })
+                tables: { tables }, withdrawn: { [self] in withdrawn.stream }, confirm: { [self] update in confirmed.withLock { $0.append(update.number) } })
         }
         let agent = Agent(
             nodeID: "node", source: source, containers: try engine, endpoints: endpoints, configuration: configuration, logger: logger)

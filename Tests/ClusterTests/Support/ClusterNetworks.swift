@@ -94,7 +94,8 @@ extension ClusterHarness {
         let targets = (engines ?? nodes).map { "\($0.address):\(port)" }
         var input: [Int32] = [-1, -1]
         var output: [Int32] = [-1, -1]
-        guard pipe2(&input, O_CLOEXEC) == 0, pipe2(&output, O_CLOEXEC) == 0 else { throw EngineFailure("no pipe") }
+        guard pipe(&input) == 0, pipe(&output) == 0 else { throw EngineFailure("no pipe") }
+        for descriptor in input + output { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
         let program = "\(Self.repository)/Tests/ClusterTests/Programs/load.py"
         let process = try Processes.spawn(
             ProcessRequest(

@@ -78,7 +78,7 @@ public final class Agent: Sendable {
 
     private func follow(_ endpoints: EndpointSource) async {
         for await update in endpoints.tables() {
-            if await containers.applyEndpoints(update.table, for: nodeID) { endpoints.confirm(update.number) }
+            if await containers.applyEndpoints(update.table, for: nodeID) { endpoints.confirm(update) }
         }
     }
 
@@ -159,27 +159,16 @@ public final class Agent: Sendable {
 
 /// Where an agent learns what its node must know of networks and published ports.
 public struct EndpointSource: Sendable {
-    /// A table, and the number by which it is confirmed.
-    public struct Update: Sendable {
-        public var table: EndpointTable
-        public var number: UInt64
-
-        public init(table: EndpointTable, number: UInt64) {
-            self.table = table
-            self.number = number
-        }
-    }
-
     /// The newest table at once and after every change.
-    public var tables: @Sendable () -> AsyncStream<Update>
+    public var tables: @Sendable () -> AsyncStream<EndpointUpdate>
     /// Tasks of this node that no other node sends connections to any more.
     public var withdrawn: @Sendable () -> AsyncStream<Set<ID>>
-    /// The table of this number is in force here.
-    public var confirm: @Sendable (UInt64) -> Void
+    /// The table is in force here.
+    public var confirm: @Sendable (EndpointUpdate) -> Void
 
     public init(
-        tables: @escaping @Sendable () -> AsyncStream<Update>, withdrawn: @escaping @Sendable () -> AsyncStream<Set<ID>>,
-        confirm: @escaping @Sendable (UInt64) -> Void
+        tables: @escaping @Sendable () -> AsyncStream<EndpointUpdate>, withdrawn: @escaping @Sendable () -> AsyncStream<Set<ID>>,
+        confirm: @escaping @Sendable (EndpointUpdate) -> Void
     ) {
         self.tables = tables
         self.withdrawn = withdrawn
