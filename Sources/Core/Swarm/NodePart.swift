@@ -35,7 +35,8 @@ final class NodePart: Sendable {
         let isManager = certificate.role == .manager
         let known = record.managers + record.members.map(\.address) + (isManager ? [own] : [])
         let dispatcher = RemoteDispatcher(
-            node: record.nodeID, managers: Self.unique(known), address: record.address, describe: { Self.describe(environment, present.value) },
+            node: record.nodeID, managers: Self.unique(known), address: record.address,
+            describe: { Self.describe(environment, record, present.value) },
             connect: { address, use throws(ApusError) in
                 if address == own, let manager = manager() {
                     await use(manager.localDispatcher)
@@ -67,8 +68,9 @@ final class NodePart: Sendable {
         return texts.filter { !$0.isEmpty && seen.insert($0).inserted }
     }
 
-    private static func describe(_ environment: SwarmEnvironment, _ certificate: NodeCertificate) -> NodeDescription {
+    private static func describe(_ environment: SwarmEnvironment, _ record: NodeRecord, _ certificate: NodeCertificate) -> NodeDescription {
         var description = environment.describe()
+        description.dataPathAddress = record.dataPathAddress
         description.tls = try? TLSInfo(of: certificate)
         return description
     }

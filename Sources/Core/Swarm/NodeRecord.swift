@@ -16,6 +16,8 @@ struct NodeRecord: FieldCoded {
     var managers: [String] = []
     /// The group that was known last; on a manager.
     var members: [GroupMember] = []
+    /// Where VXLAN reaches this node, when that is another address.
+    var dataPathAddress = ""
 
     mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "NodeID", &nodeID)
@@ -24,6 +26,7 @@ struct NodeRecord: FieldCoded {
         try coder.field(4, "AdvertiseAddress", &advertiseAddress, .omitEmpty)
         try coder.field(5, "Managers", &managers, .omitEmpty)
         try coder.field(6, "Members", &members, .omitEmpty)
+        try coder.field(7, "DataPathAddress", &dataPathAddress, .omitEmpty)
     }
 
     /// `nil` when this node is in no swarm.

@@ -3,6 +3,7 @@ import Dispatcher
 import Events
 import Files
 import Logging
+import Orchestration
 public import PluginAPI
 import Raft
 import Security
@@ -27,6 +28,7 @@ extension SwarmNode {
             record.address = beginning.advertise.host
             record.listenAddress = beginning.listen.description
             record.advertiseAddress = beginning.advertise.description
+            record.dataPathAddress = beginning.dataPathAddress
             do throws(ApusError) {
                 try Files.removeTree(directory)
                 try Files.makeDirectory(directory)
@@ -64,6 +66,7 @@ extension SwarmNode {
         node.spec.role = .manager
         node.spec.availability = availability
         node.description = environment.describe()
+        node.description.dataPathAddress = record.dataPathAddress
         node.status.state = .ready
         node.status.address = record.address
         node.certificate = certificate
@@ -77,6 +80,8 @@ extension SwarmNode {
         try await store.update { transaction throws(ApusError) in
             try transaction.create(.cluster(cluster))
             try transaction.create(.node(first))
+            // Published ports need it from the first service on.
+            try transaction.create(.network(try NetworkDraft.create(NetworkDraft.ingressSpec, in: transaction)))
         }
     }
 
@@ -96,6 +101,7 @@ extension SwarmNode {
         record.listenAddress = beginning.listen.description
         record.address = beginning.advertise.host
         record.advertiseAddress = beginning.advertise.description
+        if !beginning.dataPathAddress.isEmpty { record.dataPathAddress = beginning.dataPathAddress }
         try record.write(directory: directory)
         try await start(record)
         let (id, address) = (record.nodeID, record.advertiseAddress)
@@ -133,6 +139,7 @@ extension SwarmNode {
             record.address = joining.advertise.host
             record.listenAddress = joining.listen.description
             record.advertiseAddress = joining.advertise.description
+            record.dataPathAddress = joining.dataPathAddress
             record.managers = addresses
             do throws(ApusError) {
                 try Files.makeDirectory(directory)
