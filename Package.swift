@@ -81,6 +81,7 @@ let package = Package(
         module("HTTPClient", in: "Sources/Support", ["CCurl"]),
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
+        module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
@@ -132,7 +133,7 @@ let package = Package(
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
         + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "Files"])
-        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
+        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "Mesh"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
@@ -163,7 +164,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh"]),
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),

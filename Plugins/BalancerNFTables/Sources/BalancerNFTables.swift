@@ -1,11 +1,13 @@
 import Glibc
+import Mesh
 import NFTables
 import Namespaces
 import Netlink
 import PluginAPI
 import Synchronization
 
-/// Balances published ports in the kernel, by one nftables table that is changed in single transactions.
+/// Balances published ports in the kernel, by one nftables table that is changed in single transactions, and virtual addresses by one in each
+/// client's namespace. What other programs do to the tables is noticed and repaired.
 ///
 /// Configuration:
 /// * `host-namespace`: the path of a network namespace that stands for the host's; without it the engine's own is used.
@@ -23,12 +25,22 @@ public final class BalancerNFTables: LoadBalancer {
         var localRouting: [IPPrefix: String] = [:]
         /// Kept, because to close such a socket waits for what the kernel still has to clean up.
         var netfilter: NetfilterSocket?
+        /// The way to tasks of other nodes.
+        var mesh: Mesh?
+        var sandboxes = Sandboxes()
 
         mutating func openNetfilter() throws(ApusError) -> NetfilterSocket {
             if let netfilter { return netfilter }
             let opened = try NetfilterSocket()
             netfilter = opened
             return opened
+        }
+
+        mutating func openMesh(_ rules: NFTables, _ host: any HostServices) -> Mesh {
+            if let mesh { return mesh }
+            let made = Mesh(rules: rules) { [host] level, message in host.log(level, message) }
+            mesh = made
+            return made
         }
     }
 
@@ -38,6 +50,9 @@ public final class BalancerNFTables: LoadBalancer {
     private let rules: NFTables
     private let proxy: Proxy
     private let state = Mutex(State())
+    private let monitor = Mutex<RulesetMonitor?>(nil)
+    /// Whether a check of what is in force waits for its turn.
+    private let isCheckWaiting = Mutex(false)
 
     /// - Throws: `unavailable` without nftables, and when the namespace of the configuration cannot be entered.
     public init(host: any HostServices) throws(ApusError) {
@@ -50,6 +65,8 @@ public final class BalancerNFTables: LoadBalancer {
         thread = try NamespaceThread(in: namespace)
         rules = try NetworkNamespaces.runBlocking(in: namespace) { () throws(ApusError) in try NFTables() }
         proxy = try Proxy(in: namespace, connectionLimit: limit)
+        let watching = try RulesetMonitor(in: namespace) { [weak self] occasion in self?.requestCheck(occasion) }
+        monitor.withLock { $0 = watching }
     }
 
     public func probe() async throws(ApusError) {
@@ -61,17 +78,19 @@ public final class BalancerNFTables: LoadBalancer {
                     .unavailable,
                     "this kernel cannot balance by nftables; it needs Linux 5.2 with nft_nat, nft_fib, nft_numgen and nft_reject: \(error)")
             }
+            try Mesh(rules: rules) { _, _ in }.probe()
         }
     }
 
     public func apply(_ state: BalancerState) async throws(ApusError) {
         let plan = try BalancerPlan(state)
-        let failures = try await thread.run { () throws(ApusError) in try self.apply(plan) }
-        guard let first = failures.min(by: { $0.key.chain < $1.key.chain }) else { return }
-        throw ApusError(first.value.code, failures.sorted { $0.key.chain < $1.key.chain }.map(\.value.message).joined(separator: "; "))
+        let failures = try await thread.run { () throws(ApusError) in try self.apply(state, plan) }
+        guard let first = failures.first else { return }
+        throw ApusError(first.code, failures.map(\.message).joined(separator: "; "))
     }
 
     public func shutDown() async {
+        monitor.withLock { $0 }?.stop()
         if host.configuration["cleanup"] == "true" {
             do throws(ApusError) { try await apply(BalancerState()) } catch { host.log(.warning, "the balancer's rules stay: \(error)") }
         }
@@ -82,14 +101,29 @@ public final class BalancerNFTables: LoadBalancer {
         thread.stop()
     }
 
-    /// Returns why ports are not published; all others are in force.
-    private func apply(_ wanted: BalancerPlan) throws(ApusError) -> [PortKey: ApusError] {
-        let result: Result<[PortKey: ApusError], ApusError> = state.withLock { state in
-            do throws(ApusError) { return .success(try apply(wanted, &state)) } catch { return .failure(error) }
+    /// Returns what is not in force; everything else is.
+    private func apply(_ wanted: BalancerState, _ plan: BalancerPlan) throws(ApusError) -> [ApusError] {
+        let result: Result<[ApusError], ApusError> = state.withLock { state in
+            do throws(ApusError) { return .success(try apply(wanted, plan, &state)) } catch { return .failure(error) }
         }
         return try result.get()
     }
 
+    private func apply(_ wanted: BalancerState, _ plan: BalancerPlan, _ state: inout State) throws(ApusError) -> [ApusError] {
+        var failures: [ApusError] = []
+        func attempt(_ body: () throws(ApusError) -> Void) {
+            do throws(ApusError) { try body() } catch { failures.append(error) }
+        }
+        // A task must be reachable before a connection is given to it, and as long as one may be.
+        let mesh = state.openMesh(rules, host)
+        attempt { () throws(ApusError) in try mesh.prepare(for: wanted.mesh, subnets: plan.subnets) }
+        let portFailures = try apply(plan, &state)
+        failures += portFailures.sorted { $0.key.chain < $1.key.chain }.map(\.value)
+        if failures.count == portFailures.count { attempt { () throws(ApusError) in try mesh.apply(wanted.mesh, subnets: plan.subnets) } }
+        return failures + state.sandboxes.apply(wanted.sandboxes)
+    }
+
+    /// Returns why ports are not published; all others are in force.
     private func apply(_ wanted: BalancerPlan, _ state: inout State) throws(ApusError) -> [PortKey: ApusError] {
         var plan = wanted
         let replaced = state.holder.release(replacedBy: wanted.ports)
@@ -111,11 +145,37 @@ public final class BalancerNFTables: LoadBalancer {
         return failures
     }
 
+    private func requestCheck(_ occasion: RulesetMonitor.Occasion) {
+        let isFirst = isCheckWaiting.withLock { isWaiting in
+            defer { isWaiting = true }
+            return !isWaiting
+        }
+        guard isFirst else { return }
+        thread.post { [weak self] in self?.check(occasion) }
+    }
+
+    /// Makes anew what someone has removed.
+    private func check(_ occasion: RulesetMonitor.Occasion) {
+        isCheckWaiting.withLock { $0 = false }
+        state.withLock { state in
+            do throws(ApusError) {
+                try state.mesh?.repair()
+                if let applied = state.applied, !applied.ports.isEmpty, try !state.openNetfilter().hasTable(BalancerRules.table) {
+                    try changeRules(to: applied, &state)
+                }
+            } catch {
+                host.log(.warning, "what was removed from the ruleset cannot be made anew: \(error)")
+            }
+            guard occasion == .regular else { return }
+            for path in state.sandboxes.repair() { host.log(.warning, "the table of services in \(path) was gone and is made anew") }
+        }
+    }
+
     /// Has the proxy listen on what is held.
     private func listen(_ plan: BalancerPlan, closing: [Int32], _ state: borrowing State) {
         var listeners: [Int32: [Backend]] = [:]
         for (key, socket) in state.holder.sockets where key.transport == .tcp { listeners[socket] = plan.ports[key] ?? [] }
-        proxy.listen(on: listeners, closing: closing)
+        proxy.listen(on: listeners, markingFor: state.mesh?.prefixes ?? [], closing: closing)
     }
 
     private func changeRules(to plan: BalancerPlan, _ state: inout State) throws(ApusError) {

@@ -18,6 +18,8 @@ final class Proxy: Sendable {
 
     private struct State {
         var listeners: [Int32: Listener] = [:]
+        /// Of the mesh.
+        var markedPrefixes: [IPPrefix] = []
         /// Sockets that are listened on no longer, for the thread to close.
         var closing: [Int32] = []
         var isStopped = false
@@ -60,11 +62,13 @@ final class Proxy: Sendable {
     /// Listens on these sockets from now on; connections stay. Blocks until the sockets in `closing`, which no longer belong to it, are closed.
     ///
     /// The thread closes them, because a port is not free for as long as someone polls its socket.
-    func listen(on backends: [Int32: [Backend]], closing: [Int32]) {
+    /// - Parameter prefixes: where backends are only reached with the mark of the mesh.
+    func listen(on backends: [Int32: [Backend]], markingFor prefixes: [IPPrefix], closing: [Int32]) {
         let isStopped = state.withLock { state in
             var listeners: [Int32: Listener] = [:]
             for (socket, backends) in backends { listeners[socket] = Listener(backends: backends, turn: state.listeners[socket]?.turn ?? 0) }
             state.listeners = listeners
+            state.markedPrefixes = prefixes
             state.closing = closing
             return state.isStopped
         }
@@ -122,8 +126,8 @@ final class Proxy: Sendable {
                 switch accept(on: event.fd) {
                 case .none: break
                 case .shortOfDescriptors: isShortOfDescriptors = true
-                case .client(let client, let backends):
-                    let relay = Relay(client: client, backends: backends)
+                case .client(let client, let backends, let prefixes):
+                    let relay = Relay(client: client, backends: backends, markingFor: prefixes)
                     if relays.count < connectionLimit, relay.connectNext() { relays.append(relay) } else { Sockets.abort(client) }
                 }
             }
@@ -144,7 +148,7 @@ final class Proxy: Sendable {
     private enum Acceptance {
         case none
         case shortOfDescriptors
-        case client(Int32, [Backend])
+        case client(Int32, [Backend], markedPrefixes: [IPPrefix])
     }
 
     /// Accepts, unless the socket is listened on no longer.
@@ -160,7 +164,7 @@ final class Proxy: Sendable {
             let order = (0..<min(3, count)).map { listener.backends[(listener.turn + $0) % count] }
             listener.turn = count > 0 ? (listener.turn + 1) % count : 0
             state.listeners[socket] = listener
-            return .client(client, order)
+            return .client(client, order, markedPrefixes: state.markedPrefixes)
         }
     }
 }

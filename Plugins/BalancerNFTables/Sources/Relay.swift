@@ -1,4 +1,5 @@
 import Glibc
+import Mesh
 import PluginAPI
 
 /// One connection of the proxy: what a client says goes to a backend, and back. Used by the proxy's thread alone.
@@ -7,6 +8,7 @@ final class Relay {
     private(set) var server: Int32 = -1
     private var isConnecting = false
     private var remaining: [Backend]
+    private let markedPrefixes: [IPPrefix]
     private var toServer = Flow()
     private var toClient = Flow()
 
@@ -20,10 +22,13 @@ final class Relay {
         var isClosed = false
     }
 
-    /// - Parameter backends: the ones to try, in order.
-    init(client: Int32, backends: [Backend]) {
+    /// - Parameters:
+    ///   - backends: the ones to try, in order.
+    ///   - prefixes: where backends are only reached with the mark of the mesh.
+    init(client: Int32, backends: [Backend], markingFor prefixes: [IPPrefix]) {
         self.client = client
         remaining = backends
+        markedPrefixes = prefixes
         Sockets.set(client, SOL_SOCKET, SO_KEEPALIVE, 1)
         Sockets.set(client, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
     }
@@ -41,6 +46,9 @@ final class Relay {
             guard server >= 0 else { return false }
             Sockets.set(server, SOL_SOCKET, SO_KEEPALIVE, 1)
             Sockets.set(server, Int32(IPPROTO_TCP), TCP_NODELAY, 1)
+            if markedPrefixes.contains(where: { $0.contains(backend.address) }) {
+                Sockets.set(server, SOL_SOCKET, SO_MARK, Int32(bitPattern: MeshMarks.socket))
+            }
             isConnecting = true
             if target.with({ connect(server, $0, $1) }) == 0 || errno == EINPROGRESS { return true }
             close(server)

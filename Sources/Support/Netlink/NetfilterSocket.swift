@@ -1,5 +1,6 @@
 import CNetlink
 import Glibc
+import Namespaces
 import PluginAPI
 
 /// A netfilter netlink socket: what connection tracking remembers in one network namespace, and whether an nftables table exists.
@@ -12,16 +13,26 @@ public final class NetfilterSocket {
     private let socket: OpaquePointer
 
     /// Opens a socket in the calling thread's namespace.
-    public init() throws(ApusError) {
+    public init() throws(ApusError) { socket = try Self.open() }
+
+    /// Opens a socket in the namespace at `path`.
+    public init(inNamespace path: String) throws(ApusError) {
+        nonisolated(unsafe) var opened: OpaquePointer?
+        try NetworkNamespaces.runBlocking(in: path) { () throws(ApusError) in opened = try Self.open() }
+        guard let opened else { throw ApusError(.failed, "no netfilter socket was opened in \(path)") }
+        socket = opened
+    }
+
+    private static func open() throws(ApusError) -> OpaquePointer {
         guard let socket = nl_socket_alloc() else { throw .outOfMemory }
         let code = nl_connect(socket, NETLINK_NETFILTER)
         guard code >= 0 else {
             nl_socket_free(socket)
             throw .netlink("cannot open a netfilter netlink socket", code)
         }
-        self.socket = socket
         // A dump that other changes interleave with is marked as such; what it has is right all the same.
         nl_socket_disable_seq_check(socket)
+        return socket
     }
 
     deinit { nl_socket_free(socket) }
@@ -56,7 +67,8 @@ public final class NetfilterSocket {
             subsystem: NFNL_SUBSYS_CTNETLINK, type: Int32(IPCTNL_MSG_CT_DELETE.rawValue), flags: NLM_F_ACK,
             family: UInt8(connection.original.source.isIPv4 ? AF_INET : AF_INET6))
         defer { nlmsg_free(message) }
-        connection.original.put(into: message)
+        // By its answers: requests that came by different ways may be alike, and are then told apart by a zone.
+        connection.reply.putReply(into: message)
         let identity = connection.identity
         _ = withUnsafeBytes(of: identity) { nla_put(message, Int32(CTA_ID.rawValue), Int32($0.count), $0.baseAddress) }
         let (code, _) = exchange(message) { _ in true }

@@ -62,9 +62,9 @@ extension TrackedConnection.Direction {
         return IPAddress(bytes: [UInt8](UnsafeRawBufferPointer(start: data, count: Int(nla_len(found)))))
     }
 
-    /// Writes it as the original direction of a request.
-    func put(into message: OpaquePointer) {
-        let tuple = nla_nest_start(message, Int32(CTA_TUPLE_ORIG.rawValue))
+    /// Writes it as the direction of answers into a request.
+    func putReply(into message: OpaquePointer) {
+        let tuple = nla_nest_start(message, Int32(CTA_TUPLE_REPLY.rawValue))
         let addresses = nla_nest_start(message, Int32(CTA_TUPLE_IP.rawValue))
         let sourceType = source.isIPv4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC
         let destinationType = source.isIPv4 ? CTA_IP_V4_DST : CTA_IP_V6_DST
