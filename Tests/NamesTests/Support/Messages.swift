@@ -20,7 +20,7 @@ struct Message {
     }
 
     var addresses: Set<IPAddress> { Set(answers.compactMap { IPAddress(bytes: $0.data) }) }
-    var hasFlag: (UInt16) -> Bool { { header.flags & $0 != 0 } }
+    func hasFlag(_ flag: UInt16) -> Bool { header.flags & flag != 0 }
 
     /// The bytes of a query.
     static func query(_ name: String, _ type: UInt16 = RecordType.address, id: UInt16 = 7, datagramSize: UInt16? = nil, extraFlags: UInt16 = 0) -> [UInt8] {
