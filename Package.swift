@@ -45,6 +45,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
 }
 
 let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "RuntimeOCI"]
+let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "BalancerIPVS", "RuntimeOCI"]
 
 let package = Package(
     name: "apus",
@@ -66,6 +67,7 @@ let package = Package(
         system("CNGHTTP2", pkgConfig: "libnghttp2", apt: "libnghttp2-dev"),
         .systemLibrary(name: "CLTDL", path: "Sources/CLTDL", providers: [.apt(["libltdl-dev"])]),
         system("CNetlink", pkgConfig: "libnl-route-3.0", apt: "libnl-route-3-dev"),
+        system("CNetlinkGeneric", pkgConfig: "libnl-genl-3.0", apt: "libnl-genl-3-dev"),
         system("CSeccomp", pkgConfig: "libseccomp", apt: "libseccomp-dev"),
         system("CNFTables", pkgConfig: "libnftables", apt: "libnftables-dev"),
         system("CCurl", pkgConfig: "libcurl", apt: "libcurl4-openssl-dev"),
@@ -81,6 +83,8 @@ let package = Package(
         module("HTTPClient", in: "Sources/Support", ["CCurl"]),
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
+        module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
+        module("PortProxy", in: "Sources/Support", ["CLinux", "Namespaces", "Netlink"]),
         module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
@@ -133,7 +137,8 @@ let package = Package(
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
         + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "Files"])
-        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "Mesh"])
+        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "Mesh", "PortProxy"])
+        + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
             tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
@@ -164,7 +169,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh"]),
+            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS", "PortProxy"]),
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),

@@ -34,5 +34,6 @@ CAExternal ca-external
 NetworkBridge network-bridge
 NetworkOverlay network-overlay
 BalancerNFTables balancer-nftables
+BalancerIPVS balancer-ipvs
 RuntimeOCI runtime-oci
 END

@@ -4,6 +4,7 @@ import NFTables
 import Namespaces
 import Netlink
 import PluginAPI
+import PortProxy
 import Synchronization
 
 /// Balances published ports in the kernel, by one nftables table that is changed in single transactions, and virtual addresses by one in each

@@ -1,19 +1,5 @@
 import PluginAPI
-
-/// A published port's identity on the node.
-struct PortKey: Sendable, Hashable, CustomStringConvertible {
-    var transport: TransportProtocol
-    var port: UInt16
-    /// `nil`: all of the node's.
-    var address: IPAddress?
-
-    var description: String { (address.map { $0.isIPv4 ? "\($0):" : "[\($0)]:" } ?? "") + "\(port)/\(transport.rawValue)" }
-
-    /// Of the port's chain in the table: `tcp-80`, or `tcp-80-10.0.0.1`.
-    var chain: String {
-        "\(transport.rawValue)-\(port)" + (address.map { "-" + $0.description.map { $0 == ":" ? "_" : String($0) }.joined() } ?? "")
-    }
-}
+import PortProxy
 
 /// A `BalancerState` in the form in which two of them are compared.
 struct BalancerPlan: Sendable, Hashable {

@@ -1,4 +1,5 @@
 import PluginAPI
+import PortProxy
 
 /// The table `inet apus-balancer`, in the language of nft(8).
 ///

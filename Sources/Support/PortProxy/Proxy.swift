@@ -4,17 +4,17 @@ import Namespaces
 import PluginAPI
 import Synchronization
 
-/// Passes on the TCP connections that nftables does not: those to the node over IPv6, [::1] among them, to backends that have IPv4 addresses.
+/// Passes on the TCP connections that the kernel does not: those to the node over IPv6, [::1] among them, to backends that have IPv4 addresses.
 ///
 /// It accepts on the sockets that hold the ports. The number of connections is bounded; those above it are refused.
-final class Proxy: Sendable {
+public final class Proxy: Sendable {
     /// A port that is listened on.
-    struct Listener: Sendable {
+    private struct Listener: Sendable {
         var backends: [Backend]
         var turn = 0
     }
 
-    static let defaultConnectionLimit = 512
+    public static let defaultConnectionLimit = 512
 
     private struct State {
         var listeners: [Int32: Listener] = [:]
@@ -35,7 +35,7 @@ final class Proxy: Sendable {
     /// - Parameters:
     ///   - namespace: the host's, in which backends are connected to; `nil` is the engine's own.
     ///   - connectionLimit: at the same time, over all ports.
-    init(in namespace: String?, connectionLimit: Int) throws(ApusError) {
+    public init(in namespace: String?, connectionLimit: Int) throws(ApusError) {
         self.connectionLimit = connectionLimit
         closed = try ThreadSemaphore()
         var ends: [Int32] = [-1, -1]
@@ -63,7 +63,7 @@ final class Proxy: Sendable {
     ///
     /// The thread closes them, because a port is not free for as long as someone polls its socket.
     /// - Parameter prefixes: where backends are only reached with the mark of the mesh.
-    func listen(on backends: [Int32: [Backend]], markingFor prefixes: [IPPrefix], closing: [Int32]) {
+    public func listen(on backends: [Int32: [Backend]], markingFor prefixes: [IPPrefix], closing: [Int32]) {
         let isStopped = state.withLock { state in
             var listeners: [Int32: Listener] = [:]
             for (socket, backends) in backends { listeners[socket] = Listener(backends: backends, turn: state.listeners[socket]?.turn ?? 0) }
@@ -81,7 +81,7 @@ final class Proxy: Sendable {
     }
 
     /// Ends all connections and the thread.
-    func stop() async {
+    public func stop() async {
         state.withLock { $0.isStopped = true }
         wake()
         // The thread is free again when it has left its loop.

@@ -6,8 +6,8 @@ import PluginAPI
 import Synchronization
 
 /// Calls when someone has removed a table from the host's ruleset, and every few seconds, on a thread of its own.
-final class RulesetMonitor: Sendable {
-    enum Occasion: Sendable {
+public final class RulesetMonitor: Sendable {
+    public enum Occasion: Sendable {
         case tableRemoved
         case regular
     }
@@ -19,7 +19,7 @@ final class RulesetMonitor: Sendable {
     private let isStopped = Mutex(false)
 
     /// - Parameter namespace: the host's; `nil` is the engine's own.
-    init(in namespace: String?, _ call: @escaping @Sendable (Occasion) -> Void) throws(ApusError) {
+    public init(in namespace: String?, _ call: @escaping @Sendable (Occasion) -> Void) throws(ApusError) {
         thread = try NamespaceThread(in: namespace)
         var ends: [Int32] = [-1, -1]
         guard apus_pipe2(&ends, O_CLOEXEC) == 0 else {
@@ -36,7 +36,7 @@ final class RulesetMonitor: Sendable {
     }
 
     /// Ends the thread; a call that has begun goes on. May be called more than once.
-    func stop() {
+    public func stop() {
         let isFirst = isStopped.withLock { isStopped in
             defer { isStopped = true }
             return !isStopped

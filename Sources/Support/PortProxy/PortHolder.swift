@@ -2,12 +2,14 @@ import Glibc
 import PluginAPI
 
 /// The sockets that hold the published ports, so that no other program can take one and would then never get a connection.
-struct PortHolder: ~Copyable {
-    private(set) var sockets: [PortKey: Int32] = [:]
+public struct PortHolder: ~Copyable {
+    public private(set) var sockets: [PortKey: Int32] = [:]
+
+    public init() {}
 
     /// Takes the ports that are not held yet. Must be called in the host's namespace.
     /// - Returns: why a port could not be taken, by port.
-    mutating func take(_ keys: some Sequence<PortKey>) -> [PortKey: ApusError] {
+    public mutating func take(_ keys: some Sequence<PortKey>) -> [PortKey: ApusError] {
         var failures: [PortKey: ApusError] = [:]
         // The widest first: a socket on all addresses holds the port on each of them.
         let missing = keys.filter { sockets[$0] == nil }
@@ -25,7 +27,7 @@ struct PortHolder: ~Copyable {
     }
 
     /// The sockets of a port that is to be held by another socket, on more addresses or on others, out of the holder's hands. The caller closes them.
-    mutating func release(replacedBy wanted: [PortKey: [Backend]]) -> [Int32] {
+    public mutating func release(replacedBy wanted: [PortKey: [Backend]]) -> [Int32] {
         var replaced: [Int32] = []
         for (key, socket) in sockets {
             var wide = key
@@ -40,7 +42,7 @@ struct PortHolder: ~Copyable {
     }
 
     /// The ports that are no longer wanted, out of the holder's hands. The caller closes them.
-    mutating func release(allBut keys: Set<PortKey>) -> [Int32] {
+    public mutating func release(allBut keys: Set<PortKey>) -> [Int32] {
         let gone = sockets.filter { !keys.contains($0.key) }
         for key in gone.keys { sockets[key] = nil }
         return Array(gone.values)

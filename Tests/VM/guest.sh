@@ -1,0 +1,44 @@
+# What the scripts of this folder share; read by them, not run.
+#
+# VM=…/vmrun.sh names the script that runs a command under another kernel; TEST_BINARY=… the test program, which
+# swift build --build-tests makes.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+vm=${VM:-$here/../shared/vm/vmrun.sh}
+
+# Ends with status 2 and a sentence where something is missing.
+need_vm() {
+    [ -x "$vm" ] && return
+    echo "${0##*/}: $vm is missing: set VM to the script that runs a command under another kernel" >&2
+    exit 2
+}
+need_tests() {
+    binary=${TEST_BINARY:-$(swift build --package-path "$here" --show-bin-path)/apusPackageTests.xctest}
+    [ -x "$binary" ] && return
+    echo "${0##*/}: $binary is missing: build it with swift build --build-tests" >&2
+    exit 2
+}
+
+# in_guest MEGABYTES SECONDS COMMAND: runs the command in a virtual machine, and ends with its status.
+#
+# User-Mode Linux with CONFIG_VMAP_STACK hangs now and then, seen in one run of eight: a timer signal that comes while the kernel unmaps the
+# stacks of ended tasks faults for ever where it copies the thread's information to the interrupt stack. The guest then gives no exit status
+# (125), and nothing is known of the command: it is run again. A command that fails, or hangs each time, still fails.
+in_guest() {
+    local attempt status
+    for attempt in 1 2 3 4; do
+        status=0
+        "$vm" -b "${backend:-uml}" -m "$1" -t "${TIME_LIMIT:-$2}" ${share:+-s "$share"} "$3" || status=$?
+        [ $status = 125 ] || exit $status
+        echo "${0##*/}: the virtual machine gave no exit status (attempt $attempt of 4)" >&2
+    done
+    exit 125
+}
+
+# Runs the tests that a filter names: few at a time, for there is one CPU and forks are slow.
+run_tests() {
+    in_guest 2048 "$1" "
+        set -e
+        $3
+        export PATH=\$PATH:/opt/swift/usr/bin SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${WIDTH:-2}
+        '$binary' --testing-library swift-testing --filter '$2'"
+}
