@@ -44,8 +44,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
         resources: resources, swiftSettings: swiftSettings)
 }
 
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "RuntimeOCI"]
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "BalancerIPVS", "RuntimeOCI"]
+let defaultPlugins = [
+    "SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "BalancerIPVS",
+    "RuntimeOCI",
+]
 
 let package = Package(
     name: "apus",
