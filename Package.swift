@@ -86,8 +86,8 @@ let package = Package(
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
         module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
-        module("PortProxy", in: "Sources/Support", ["CLinux", "Namespaces", "Netlink"]),
         module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
+        module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "Namespaces", "Netlink"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
