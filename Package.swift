@@ -44,7 +44,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
         resources: resources, swiftSettings: swiftSettings)
 }
 
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "RuntimeOCI"]
+let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "RuntimeOCI"]
 
 let package = Package(
     name: "apus",
@@ -126,6 +126,7 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
+        + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "OpenSSL"])
         + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
@@ -157,7 +158,7 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
+            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
             tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),
