@@ -138,7 +138,7 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
-        + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "Files"])
+        + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "Files", "OpenSSL"])
         + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "Mesh", "PortProxy"])
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])

@@ -33,15 +33,14 @@ extension NetworkBridge {
         try await NetworkNamespaces.run(in: hostNamespace) { () throws(ApusError) in
             let netlink = try NetlinkSocket()
             guard let bridge = try netlink.link(named: plan.bridgeName) else { return false }
-            var interface = ContainerInterface(
-                name: request.interfaceName, portName: plan.hostInterface(for: request.containerID), sandboxPath: request.sandboxPath,
-                macAddress: request.macAddress, mtu: plan.mtu)
-            interface.addresses = [request.address, request.addressV6].compactMap { $0 }
+            var interface = SandboxInterface(
+                name: plan.hostInterface(for: request.containerID), bridgeIndex: bridge.index, mtu: plan.mtu, request: request)
+            interface.isIsolated = !plan.allowsPeers
             if request.isDefaultRoute, !plan.isInternal {
-                interface.gateways = [plan.gateway.address, request.addressV6 == nil ? nil : plan.gatewayV6?.address].compactMap { $0 }
+                interface.gateways = [plan.gateway.address]
+                if request.addressV6 != nil, let gateway = plan.gatewayV6 { interface.gateways.append(gateway.address) }
             }
-            // Where bridge netfilter is on, a container that connects to itself by a published port comes back by its own port.
-            try interface.connect(toBridgeAt: bridge.index, netlink, isHairpin: true, isIsolated: !plan.allowsPeers)
+            try netlink.connect(interface)
             return true
         }
     }

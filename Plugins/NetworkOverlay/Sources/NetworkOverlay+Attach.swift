@@ -5,40 +5,47 @@ import PluginAPI
 extension NetworkOverlay {
     public func attach(_ request: AttachRequest) async throws(ApusError) -> AttachAnswer {
         let plan = try OverlayPlan(request.network)
-        guard plan.gateway.contains(request.address.address) else {
-            throw ApusError(.invalidArgument, "network \(plan.name): the address \(request.address) is not in \(plan.gateway.network)")
+        guard plan.gateway.contains(request.address.address), request.addressV6.map({ plan.gatewayV6?.contains($0.address) ?? false }) ?? true else {
+            throw ApusError(
+                .invalidArgument,
+                "network \(plan.networkName): \(request.address)\(request.addressV6.map { " or \($0)" } ?? "") is not in \(plan.gateway.network)"
+                    + (plan.gatewayV6.map { " and \($0.network)" } ?? ""))
         }
-        let path = namespacePath(plan.id)
-        if !NetworkNamespaces.isPinned(path: path) { try await create(request.network) }
         do throws(ApusError) {
-            return try await NetworkNamespaces.run(in: path) { () throws(ApusError) in
-                let netlink = try NetlinkSocket()
-                guard let bridge = try netlink.link(named: OverlayPlan.bridge) else { throw ApusError(.failed, "its bridge is missing") }
-                var interface = ContainerInterface(
-                    name: request.interfaceName, portName: plan.portName(for: request.containerID), sandboxPath: request.sandboxPath,
-                    macAddress: request.macAddress, mtu: bridge.mtu)
-                interface.addresses = [request.address, request.addressV6].compactMap { $0 }
-                if request.isDefaultRoute, !plan.isInternal { interface.gateways = [plan.gateway.address, plan.gatewayV6?.address].compactMap { $0 } }
-                try interface.connect(toBridgeAt: bridge.index, netlink, isHairpin: false, isIsolated: false)
-                return AttachAnswer(hostInterface: interface.portName, mtu: bridge.mtu)
-            }
+            // Also what someone removed behind our back.
+            let device = try await thread.run { [self] () throws(ApusError) in try make(request.network, plan) }
+            return try await connect(request, plan, device)
         } catch {
-            throw error.during("container \(request.containerID.short), network \(plan.name)")
+            throw error.during("container \(request.containerID.short), network \(plan.networkName)")
         }
     }
 
     public func detach(_ request: DetachRequest) async throws(ApusError) {
-        let name = "\(request.network.id)/\(request.containerID)"
         let path = namespacePath(request.network.id)
         guard NetworkNamespaces.isPinned(path: path) else { return }
-        let plan = try OverlayPlan(request.network)
-        do throws(ApusError) {
-            try await NetworkNamespaces.run(in: path) { () throws(ApusError) in
-                // The other end, in the container, goes with it.
-                try NetlinkSocket().removeLink(named: plan.portName(for: request.containerID))
+        // The other end, in the container, goes with it.
+        try NetlinkSocket(inNamespace: path).removeLink(named: SandboxInterface.name(network: request.network.id, container: request.containerID))
+    }
+
+    private func connect(_ request: AttachRequest, _ plan: OverlayPlan, _ device: Link) async throws(ApusError) -> AttachAnswer {
+        try await NetworkNamespaces.run(in: namespacePath(plan.id)) { () throws(ApusError) in
+            let netlink = try NetlinkSocket()
+            guard let bridge = try netlink.link(named: OverlayPlan.bridgeName) else {
+                throw ApusError(.conflict, "the network is being removed")
             }
-        } catch {
-            throw error.during("network and container \(name)")
+            var interface = SandboxInterface(
+                name: SandboxInterface.name(network: plan.id, container: request.containerID), bridgeIndex: bridge.index, mtu: device.mtu,
+                request: request)
+            if request.isDefaultRoute {
+                interface.gateways = [plan.gateway.address]
+                if request.addressV6 != nil, let gateway = plan.gatewayV6 { interface.gateways.append(gateway.address) }
+            }
+            try netlink.connect(interface)
+            // A task that comes here from another node is no peer any more, also before the peers are told anew.
+            let addresses = [request.address.address] + (request.addressV6.map { [$0.address] } ?? [])
+            try ForwardingTable(ofDeviceAt: device.index, inNamespace: nil).apply(
+                addresses.map { .removeNeighbour($0) } + [.removeTunnel(request.macAddress), .removePort(request.macAddress)])
+            return AttachAnswer(hostInterface: interface.name, mtu: device.mtu)
         }
     }
 }
