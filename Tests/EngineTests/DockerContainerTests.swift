@@ -181,7 +181,7 @@ struct DockerContainerTests {
 
     @Test func networks() async throws {
         let engine = try EngineHarness.shared
-        #expect(try await engine.docker("network", "ls", "--format", "{{.Name}}").lines.sorted() == ["bridge", "host", "none"])
+        #expect(try await engine.docker("network", "ls", "--filter", "scope=local", "--format", "{{.Name}}").lines.sorted() == ["bridge", "host", "none"])
         try await engine.docker("network", "create", "--subnet", "10.77.0.0/24", "--label", "use=test", "net-a")
         #expect(
             try await engine.docker("network", "inspect", "--format", "{{.Driver}} {{(index .IPAM.Config 0).Subnet}} {{.Labels.use}}", "net-a")

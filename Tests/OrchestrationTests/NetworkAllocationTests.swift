@@ -199,6 +199,21 @@ import Testing
         #expect(swarm.running(web).first?.networks.map(\.network.id) == ["mesh-id"])
     }
 
+    @Test func aFullIngressNetworkLeavesANodeOutUntilThereIsRoom() {
+        var swarm = Simulation(nodes: [makeNode("n1"), makeNode("n2")])
+        // Five addresses: two nodes, the virtual one, two tasks.
+        swarm.makeNetwork("mesh", subnet: "10.77.0.0/29") { $0.ingress = true }
+        let web = swarm.add(makeSpec("web", replicas: 2) { $0.endpoint = makeEndpoint(makePort(80, 80)) })
+        swarm.settle()
+        #expect(swarm.running(web).count == 2)
+        swarm.change { $0.put(makeNode("n3")) }
+        swarm.advance(.seconds(5))
+        #expect(swarm.state.nodes["n3"]?.meshAddresses == [])
+        swarm.update(web) { $0.mode.replicated?.replicas = 1 }
+        swarm.advance(.seconds(5))
+        #expect(swarm.state.nodes["n3"]?.meshAddresses.count == 2)
+    }
+
     @Test func keysOfEncryptedNetworksChange() {
         var swarm = Simulation()
         swarm.makeSwarm()

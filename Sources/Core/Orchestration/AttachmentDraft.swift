@@ -48,6 +48,17 @@ public enum AttachmentDraft {
         return task
     }
 
+    /// Whether a task stands for a container of a node's own.
+    public static func isPlace(_ task: Task) -> Bool { task.isAttachment }
+
+    /// The place that the container has already.
+    public static func present(_ wish: Wish, in state: some SwarmState) -> Task? {
+        state.tasks(onNode: wish.nodeID).first { task in
+            task.isAttachment && !task.status.state.isTerminal && task.status.container?.containerID == wish.containerID
+                && task.networks.contains { $0.network.id == wish.networkID }
+        }
+    }
+
     /// Whether a node may have a place for its container.
     /// - Throws: `notFound` without such a network; `permissionDenied` when it is not attachable; `invalidArgument` for an alias or an address that
     ///   is none.
@@ -66,8 +77,12 @@ public enum AttachmentDraft {
             throw ApusError(
                 .invalidArgument, "the alias \"\(ServiceValidation.printable(alias))\" is not a name: letters and digits, with -, _ and . between them")
         }
-        guard wish.address.isEmpty || IPAddress(wish.address) != nil else {
+        guard !wish.address.isEmpty else { return }
+        guard let address = IPAddress(wish.address) else {
             throw ApusError(.invalidArgument, "\"\(ServiceValidation.printable(wish.address))\" is not an address")
+        }
+        guard network.addressPools.contains(where: { $0.contains(address) }) else {
+            throw ApusError(.invalidArgument, "the address \(address) is not one that the network \(network.spec.name) gives away")
         }
     }
 }

@@ -76,7 +76,7 @@ public enum NetworkDraft {
     }
 
     /// Who keeps a network from being removed, in words: services first, then tasks of others that still end, and containers.
-    static func users(of network: Network, in state: some SwarmState) -> [String] {
+    public static func users(of network: Network, in state: some SwarmState) -> [String] {
         var users: [String] = []
         var services: Set<ID> = []
         for service in state.allServices.sorted(by: { $0.spec.name < $1.spec.name }) where isUser(service, of: network) {

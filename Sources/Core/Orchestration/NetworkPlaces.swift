@@ -32,6 +32,34 @@ extension Network {
     static var encryptionOption: String { "encrypted" }
 }
 
+extension ServiceSpec {
+    /// Names of networks of the swarm as ids, so that a later network of the same name is another one. What the swarm does not have stays.
+    public func resolvingNetworks(in state: some SwarmState) -> ServiceSpec {
+        func resolved(_ networks: [NetworkAttachmentSpec]) -> [NetworkAttachmentSpec] {
+            networks.map { attachment in
+                var attachment = attachment
+                if let network = state.network(attachment.target) { attachment.target = network.id.text }
+                return attachment
+            }
+        }
+        var spec = self
+        spec.networks = resolved(networks)
+        spec.task.networks = resolved(task.networks)
+        return spec
+    }
+}
+
+extension Task {
+    /// With its networks whole, as the API shows them.
+    public func resolvingNetworks(in state: some SwarmState) -> Task {
+        var task = self
+        for index in task.networks.indices {
+            if let network = state.network(task.networks[index].network.id.text) { task.networks[index].network = network }
+        }
+        return task
+    }
+}
+
 extension NetworkKey {
     /// Keys that the swarm holds at a time: one that nodes only accept yet, one that they send with, one that may still be under way.
     static var limit: Int { 3 }

@@ -5,6 +5,8 @@ import PluginAPI
 struct NetworkNotes {
     /// Nodes, networks, keys or containers' places may have something to be done.
     var isDirty = true
+    /// Some node has no address in the ingress network, which is full.
+    var lacksMesh = false
     /// When to look again although nothing happens.
     var wakeAt: Timestamp?
     /// Places of containers that are no tasks.
@@ -50,7 +52,7 @@ extension Reconciler {
     // MARK: Nodes, containers, keys
 
     /// What is to be done for no service.
-    func planNetworks(_ state: some SwarmState, now: Timestamp, _ addresses: inout NetworkAddresses?) -> (units: [[PlannedChange]], wakeAt: Timestamp?) {
+    mutating func planNetworks(_ state: some SwarmState, now: Timestamp, _ addresses: inout NetworkAddresses?) -> (units: [[PlannedChange]], wakeAt: Timestamp?) {
         var changes: [PlannedChange] = []
         var wakeAt: Timestamp?
         func wake(at time: Timestamp) { wakeAt = wakeAt.map { min($0, time) } ?? time }
@@ -83,17 +85,19 @@ extension Reconciler {
     }
 
     /// Every node has an address in the ingress network.
-    private func planMesh(_ state: some SwarmState, _ addresses: inout NetworkAddresses?, _ changes: inout [PlannedChange]) {
+    private mutating func planMesh(_ state: some SwarmState, _ addresses: inout NetworkAddresses?, _ changes: inout [PlannedChange]) {
         let ingress = state.ingressNetwork
         let pools = ingress?.addressPools ?? []
-        for node in state.allNodes.sorted(by: { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }) {
+        networks.lacksMesh = false
+        let wrong = state.allNodes.filter { node in
             let held = node.meshAddresses.compactMap { IPPrefix($0) }
-            let isRight =
-                held.count == pools.count && zip(held, pools).allSatisfy { $0.length == $1.subnet.length && $1.subnet.contains($0.address) }
-            if isRight { continue }
+            return held.count != pools.count || !zip(held, pools).allSatisfy { $0.length == $1.subnet.length && $1.subnet.contains($0.address) }
+        }
+        for node in wrong.sorted(by: { ($0.createdAt, $0.id) < ($1.createdAt, $1.id) }) {
             var given: [String] = []
             // A full network leaves the node without: it takes no connections for other nodes then.
             if let ingress { given = (try? give(in: ingress.id, state, &addresses)) ?? [] }
+            if given.isEmpty, ingress != nil { networks.lacksMesh = true }
             if given != node.meshAddresses { changes.append(.mesh(node: node.id, given)) }
         }
     }

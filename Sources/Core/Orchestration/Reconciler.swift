@@ -99,13 +99,15 @@ public struct Reconciler {
                 noteRoom()
             case .node(let node, let old):
                 feed.append(.node(node))
-                networks.isDirty = true
+                let isOther = old.map { $0.meshAddresses != node.meshAddresses || $0.status.state != node.status.state && !networks.attachments.isEmpty }
+                if isOther ?? true { networks.isDirty = true }
                 noteNode(node, old, state)
             case .nodeRemoved(let node):
                 feed.append(.nodeRemoved(node.id))
                 noteNode(node, nil, state)
-                // Its address in the mesh is free.
+                // Its address in the mesh is free, and its containers' places are.
                 noteRoom()
+                networks.isDirty = true
             case .task(let task, _) where task.isAttachment:
                 networks.attachments.insert(task.id)
                 networks.isDirty = true
@@ -129,6 +131,7 @@ public struct Reconciler {
                 networks.isDirty = true
             case .network(let network), .networkRemoved(let network):
                 noteRoom()
+                networks.isDirty = true
                 // Every service with published ports has to do with it.
                 if network.spec.ingress { dirtyServices.formUnion(state.allServices.map(\.id)) }
             }
@@ -140,7 +143,7 @@ public struct Reconciler {
     private mutating func noteRoom() {
         dirtyServices.formUnion(problems.keys)
         if !networks.waiting.isEmpty { mayPlace = true }
-        networks.isDirty = true
+        if networks.lacksMesh { networks.isDirty = true }
     }
 
     private mutating func noteNode(_ node: Node, _ old: Node?, _ state: some SwarmState) {

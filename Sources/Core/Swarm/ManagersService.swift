@@ -36,6 +36,15 @@ struct ManagersService: RegistrableRPCService {
             _ = try manager(peer)
             return await answer(request)
         }
+        methods.add(ManagersMethods.attach, to: &router) { (request: AttachNetworkRequest, peer) throws(ApusError) in
+            var response = AttachNetworkResponse()
+            response.task = try await AttachmentService(store: store).attach(request, of: try node(peer))
+            return response
+        }
+        methods.add(ManagersMethods.detach, to: &router) { (request: DetachNetworkRequest, peer) throws(ApusError) in
+            try await AttachmentService(store: store).detach(request.taskID, of: try node(peer))
+            return ManagersAnswer()
+        }
         methods.add(ManagersMethods.certificate, to: &router) { (request: ForwardCertificateRequest, peer) throws(ApusError) in
             _ = try manager(peer)
             return try await certificates.answer(request)
@@ -48,6 +57,20 @@ struct ManagersService: RegistrableRPCService {
         guard let peer else { throw ApusError(.unauthenticated, "a manager must show its certificate") }
         guard store.isLeader else { throw ApusError(.unavailable, "this manager is not the leader: turn to the leader") }
         return peer
+    }
+
+    /// The node that calls, of either role, for itself; this manager must lead.
+    private func node(_ peer: PeerIdentity?) throws(ApusError) -> ID {
+        guard let peer else { throw ApusError(.unauthenticated, "a node must show its certificate") }
+        guard store.isLeader else { throw ApusError(.unavailable, "this manager is not the leader: turn to the leader") }
+        let snapshot = store.read()
+        guard snapshot.cluster?.id == peer.clusterID else {
+            throw ApusError(.permissionDenied, "node \(peer.nodeID) has a certificate of another swarm, \(peer.clusterID)")
+        }
+        guard snapshot.nodes[peer.nodeID] != nil else {
+            throw ApusError(.permissionDenied, "node \(peer.nodeID) is not part of this swarm, or was removed from it")
+        }
+        return peer.nodeID
     }
 
     /// The caller's own member, and no other.

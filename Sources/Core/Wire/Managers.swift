@@ -9,6 +9,8 @@ public enum ManagersMethods {
     public static let leave = MethodDescriptor(service: service, method: "Leave", type: .unary)
     public static let certificate = MethodDescriptor(service: service, method: "Certificate", type: .unary)
     public static let forward = MethodDescriptor(service: service, method: "Forward", type: .unary)
+    public static let attach = MethodDescriptor(service: service, method: "Attach", type: .unary)
+    public static let detach = MethodDescriptor(service: service, method: "Detach", type: .unary)
 }
 
 /// A node with a manager's certificate asks to be in the group.
@@ -147,5 +149,48 @@ public struct ForwardCertificateResponse: FieldCoded {
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "Message", &message, .omitEmpty)
+    }
+}
+
+/// A node asks for a place in an attachable network for a container of its own.
+public struct AttachNetworkRequest: FieldCoded {
+    /// Id or name.
+    public var network: String = ""
+    public var containerID: ID = ""
+    public var containerName: String = ""
+    public var aliases: [String] = []
+    /// Without a length; empty: one is chosen.
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Network", &network, .omitEmpty)
+        try coder.field(2, "ContainerID", &containerID)
+        try coder.field(3, "ContainerName", &containerName, .omitEmpty)
+        try coder.field(4, "Aliases", &aliases, .omitEmpty)
+        try coder.field(5, "Address", &address, .omitEmpty)
+    }
+}
+
+/// The place, as the task that stands for it.
+public struct AttachNetworkResponse: FieldCoded {
+    public var task = Task()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Task", &task)
+    }
+}
+
+/// A node gives a place back.
+public struct DetachNetworkRequest: FieldCoded {
+    public var taskID: ID = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "TaskID", &taskID)
     }
 }

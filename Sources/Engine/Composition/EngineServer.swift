@@ -175,13 +175,15 @@ public struct EngineServer: Sendable {
             runtime: runtime, containers: { id in containers.list().count { $0.configuration.imageID == id } }, events: events
         ).add(to: &router)
         SwarmRoutes(swarm: swarm, authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) }).add(to: &router)
-        ServiceRoutes(swarm: swarm).add(to: &router)
+        ServiceRoutes(swarm: swarm, containers: containers).add(to: &router)
         ServiceLogRoutes(swarm: swarm, containers: containers, runtime: runtime).add(to: &router)
         TaskRoutes(swarm: swarm).add(to: &router)
         NodeRoutes(swarm: swarm).add(to: &router)
         PluginRoutes(plugins: plugins).add(to: &router)
         VolumeRoutes(runtime: runtime, events: events).add(to: &router)
-        NetworkRoutes(containers: containers).add(to: &router)
+        NetworkRoutes(
+            containers: containers, swarm: swarm, driver: { name throws(ApusError) in try registry.network(named: name) }
+        ).add(to: &router)
         EventRoutes(events: events).add(to: &router)
         return router
     }
