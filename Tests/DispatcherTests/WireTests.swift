@@ -83,6 +83,7 @@ import Wire
             fields: ["is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks"])
 
         try checkEndpoints()
+        try checkLogs()
 
         var update = TaskStatusUpdate()
         update.taskID = "t"
@@ -105,6 +106,43 @@ import Wire
         try check(UpdateTaskStatusResponse(), "UpdateTaskStatusResponse", fields: [])
         try check(UpdateNodeDescriptionResponse(), "UpdateNodeDescriptionResponse", fields: [])
         try check(EndSessionResponse(), "EndSessionResponse", fields: [])
+    }
+
+    private func checkLogs() throws {
+        var request = LogsRequest()
+        request.sessionID = "s"
+        try check(request, "LogsRequest", fields: ["session_id"])
+        var subscription = LogSubscription()
+        subscription.id = "l"
+        subscription.isEnd = true
+        subscription.taskID = "t"
+        subscription.standardOutput = true
+        subscription.standardError = true
+        subscription.follow = true
+        subscription.timestamps = true
+        subscription.tail = 0
+        subscription.since = Timestamp(nanoseconds: 1_700_000_000_123_456_789)
+        subscription.until = Timestamp(nanoseconds: 1_800_000_000_000_000_000)
+        subscription.linePrefix = "a=b "
+        try check(
+            subscription, "LogSubscription",
+            fields: [
+                "id", "is_end", "task_id", "standard_output", "standard_error", "follow", "timestamps", "tail", "since", "until", "line_prefix",
+            ])
+        var piece = PublishLogsMessage()
+        piece.sessionID = "s"
+        piece.subscriptionID = "l"
+        piece.data = [1, 0, 0, 0, 0, 0, 0, 1, 10]
+        piece.error = "gone"
+        try check(piece, "PublishLogsMessage", fields: ["session_id", "subscription_id", "data", "error"])
+        try check(PublishLogsResponse(), "PublishLogsResponse", fields: [])
+        var reading = ReadLogsRequest()
+        reading.nodeID = "n"
+        reading.subscription = subscription
+        try check(reading, "ReadLogsRequest", fields: ["node_id", "subscription"])
+        var chunk = LogChunk()
+        chunk.data = [0, 255]
+        try check(chunk, "LogChunk", fields: ["data"])
     }
 
     private func checkEndpoints() throws {

@@ -45,6 +45,26 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
         streaming(DispatcherMethods.endpoints, with: &router) { (request: EndpointsRequest, peer, send) in
             try await sessions.serveEndpoints(request, from: peer, send: send)
         }
+        streaming(DispatcherMethods.logs, with: &router) { (request: LogsRequest, peer, send) in
+            try await sessions.serveLogs(request, from: peer, send: send)
+        }
+        streaming(DispatcherMethods.readLogs, with: &router) { (request: ReadLogsRequest, peer, send) in
+            try await sessions.serveReading(request, from: peer, send: send)
+        }
+        router.registerHandler(
+            forMethod: DispatcherMethods.publishLogs, deserializer: FieldCodedDeserializer<PublishLogsMessage>(),
+            serializer: FieldCodedSerializer<PublishLogsResponse>()
+        ) { request, _ in
+            let publication = sessions.publication(from: PeerIdentity.current)
+            do {
+                for try await message in request.messages { try await publication.take(message) }
+                publication.end()
+                return StreamingServerResponse(single: ServerResponse(message: PublishLogsResponse()))
+            } catch {
+                publication.end(DispatcherFailure(error).error)
+                throw status(error)
+            }
+        }
     }
 
     private func unary<Request: FieldCoded, Response: FieldCoded, Transport: ServerTransport>(

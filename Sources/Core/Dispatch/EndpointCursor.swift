@@ -23,7 +23,7 @@ struct EndpointCursor {
     private(set) var version: UInt64
     private(set) var checksum: UInt64 = 0
     private var index = EndpointIndex()
-    private var networks: Set<ID> = []
+    private var networks: [ID: UInt64] = [:]
     /// Entries that were compared since the beginning.
     private(set) var comparisons = 0
 
@@ -34,13 +34,13 @@ struct EndpointCursor {
     }
 
     /// Whether the node knows of the task.
-    func knows(task: ID) -> Bool { index.item(task: task, in: networks) != nil }
+    func knows(task: ID) -> Bool { index.item(task: task, in: Set(networks.keys)) != nil }
 
     /// The whole table.
     mutating func full(_ index: EndpointIndex, withdrawn: Set<ID> = []) -> Update {
         checksum = 0
         self.index = EndpointIndex()
-        networks = []
+        networks = [:]
         return update(News(isEverything: true), index, withdrawn, isFull: true)
     }
 
@@ -49,11 +49,12 @@ struct EndpointCursor {
     mutating func changes(_ news: News, _ index: EndpointIndex, withdrawn: Set<ID> = []) -> Update { update(news, index, withdrawn, isFull: false) }
 
     private mutating func update(_ news: News, _ new: EndpointIndex, _ withdrawn: Set<ID>, isFull: Bool) -> Update {
-        let (old, before, after) = (index, networks, new.networks(of: node))
+        let (old, oldNetworks) = (index, networks)
         index = new
-        networks = after
+        networks = new.networks(of: node)
+        let (before, after) = (Set(oldNetworks.keys), Set(networks.keys))
         var keys = news.isEverything ? old.keys(in: before).union(new.keys(in: after)) : news.keys
-        for network in before.symmetricDifference(after) {
+        for network in before.union(after) where oldNetworks[network] != networks[network] {
             keys.formUnion(old.keys(in: network))
             keys.formUnion(new.keys(in: network))
         }

@@ -46,9 +46,17 @@ struct EndpointIndex: Sendable {
     private var present = TreeSet<ID>()
     private var servicesByNetwork = TreeDictionary<ID, TreeSet<ID>>()
     private var tasksByNetwork = TreeDictionary<ID, TreeSet<ID>>()
-    /// How many tasks a node has in a network.
-    private var places = TreeDictionary<ID, TreeDictionary<ID, Int>>()
+    /// By node and network.
+    private var places = TreeDictionary<ID, TreeDictionary<ID, Place>>()
     private(set) var ingress: ID?
+    private var ingressSince: UInt64 = 0
+    /// Counts how often a node came into a network.
+    private var arrivals: UInt64 = 0
+
+    private struct Place: Sendable, Hashable {
+        var tasks: Int
+        var since: UInt64
+    }
 
     init() {}
 
@@ -63,8 +71,13 @@ struct EndpointIndex: Sendable {
 
     // MARK: What is known
 
-    /// Those that a node takes part in, and the ingress network.
-    func networks(of node: ID) -> Set<ID> { Set(placesAndIngress(of: node).filter { networks[$0] != nil }) }
+    /// Those that a node takes part in, and the ingress network, with a number that is another when it has left and come back meanwhile:
+    /// of what happened while it was away it was not told.
+    func networks(of node: ID) -> [ID: UInt64] {
+        var known = Dictionary(uniqueKeysWithValues: (places[node] ?? [:]).map { ($0.key, $0.value.since) })
+        if let ingress { known[ingress] = ingressSince }
+        return known.filter { networks[$0.key] != nil }
+    }
 
     func item(node: ID) -> Item<EndpointNode>? { nodes[node] }
 
@@ -174,6 +187,8 @@ struct EndpointIndex: Sendable {
         let ingress = EndpointNetwork.ingress(of: state)
         if ingress != self.ingress {
             self.ingress = ingress
+            arrivals += 1
+            ingressSince = arrivals
             changes.haveAllMoved = true
         }
     }
@@ -217,10 +232,18 @@ struct EndpointIndex: Sendable {
     private static func networks(_ entry: EndpointTask?) -> Set<ID> { Set(entry?.attachments.map(\.network.id) ?? []) }
 
     private mutating func count(_ difference: Int, _ node: ID, _ network: ID, _ changes: inout Changes) {
-        let old = places[node]?[network] ?? 0
-        let new = old + difference
-        if (old == 0) != (new == 0) { changes.moved.insert(node) }
-        places[node, default: [:]][network] = new == 0 ? nil : new
+        var place = places[node]?[network]
+        if place == nil {
+            arrivals += 1
+            place = Place(tasks: 0, since: arrivals)
+            changes.moved.insert(node)
+        }
+        place?.tasks += difference
+        if place?.tasks == 0 {
+            place = nil
+            changes.moved.insert(node)
+        }
+        places[node, default: [:]][network] = place
         if places[node]?.isEmpty ?? false { places[node] = nil }
     }
 

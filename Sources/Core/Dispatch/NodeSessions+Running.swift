@@ -30,10 +30,11 @@ extension NodeSessions {
             group.addTask { await self.write(writes) }
             await group.waitForAll()
         }
-        let handles = contents.withLock { contents in
+        let (handles, readings) = contents.withLock { contents in
             defer { contents = Contents() }
-            return contents.handles
+            return (contents.handles, contents.readings)
         }
+        for reading in readings.values { reading.pipe.finish(Self.notLeading) }
         for handle in handles.values { handle.finish(Self.notLeading) }
     }
 

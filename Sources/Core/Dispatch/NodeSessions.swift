@@ -33,6 +33,8 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         let end = Mutex<ApusError?>(nil)
         let mailbox = Mutex<Mailbox<ID>?>(nil)
         let endpoints = Mutex(Endpoints())
+        /// The stream on which the node is asked for logs.
+        let logs = Mutex<AsyncStream<LogSubscription>.Continuation?>(nil)
 
         /// The stream of endpoints.
         struct Endpoints {
@@ -54,6 +56,7 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
             change.finish()
             mailbox.withLock { $0 }?.close()
             endpoints.withLock { $0.mailbox }?.close()
+            logs.withLock { $0 }?.finish()
         }
 
         /// - Throws: Why the session has ended.
@@ -65,6 +68,8 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         var table: SessionTable?
         var handles: [ID: Handle] = [:]
         var index = EndpointIndex()
+        /// Logs that are read here, by subscription.
+        var readings: [ID: LogReading] = [:]
         /// Of entries, since every stream of endpoints has looked.
         var changesSinceRefresh = 0
         var withdrawals = Withdrawals()

@@ -67,6 +67,7 @@ extension RemoteDispatcher {
             group.addTask { try await self.receive(session) }
             group.addTask { try await self.receiveEndpoints(session) }
             group.addTask { try await self.confirmEndpoints(session) }
+            if let logs { group.addTask { try await self.serveLogs(session, logs) } }
             group.addTask { try await self.send(session) }
             group.addTask { try await self.describeAgain(session, described) }
             try await group.next()

@@ -43,6 +43,12 @@ public final class RemoteDispatcher: AssignmentSource {
             _ address: String, _ use: @escaping @Sendable (any DispatcherClient) async -> Void
         ) async throws(ApusError) -> Void
 
+    /// Writes the log of a task of this node as whole frames, to its end or until it is cancelled.
+    public typealias LogSource =
+        @Sendable (
+            _ subscription: LogSubscription, _ write: @escaping @Sendable ([UInt8]) async throws -> Void
+        ) async throws -> Void
+
     struct Session: Sendable {
         var id: ID
         var client: any DispatcherClient
@@ -59,6 +65,7 @@ public final class RemoteDispatcher: AssignmentSource {
     let address: String
     let describe: @Sendable () -> NodeDescription
     let connect: Connect
+    let logs: LogSource?
     let configuration: RemoteDispatcherConfiguration
     let logger: Logger
     let state: Mutex<State>
@@ -71,14 +78,16 @@ public final class RemoteDispatcher: AssignmentSource {
     ///   - managers: `host:port` of those that are known at first; the leader tells of the others.
     ///   - address: where other nodes reach this one, without a port.
     ///   - describe: the node's description now; called at times.
+    ///   - logs: what managers read of the logs of this node's tasks; without it they read nothing.
     public init(
         node: ID, managers: [String], address: String, describe: @escaping @Sendable () -> NodeDescription, connect: @escaping Connect,
-        configuration: RemoteDispatcherConfiguration = .init(), logger: Logger
+        logs: LogSource? = nil, configuration: RemoteDispatcherConfiguration = .init(), logger: Logger
     ) {
         self.node = node
         self.address = address
         self.describe = describe
         self.connect = connect
+        self.logs = logs
         self.configuration = configuration
         self.logger = logger
         state = Mutex(State(managers: Self.peers(managers)))

@@ -324,6 +324,25 @@ public final class ManagerPart: Sendable {
         }
     }
 
+    /// Reads the log of a task on a node, as whole frames.
+    /// - Throws: `unavailable` when the managers have no leader, or the node is not there or goes; `timedOut`; what the node says; what `write`
+    ///   throws.
+    public func readLogs(
+        _ subscription: LogSubscription, on node: ID, write: @escaping @Sendable ([UInt8]) async throws -> Void
+    ) async throws {
+        if sessions.isLeading { return try await sessions.readLogs(subscription, on: node, write: write) }
+        guard let leader = leaderAddress else { throw ApusError(.unavailable, "the managers have no leader now: try again") }
+        var request = ReadLogsRequest()
+        request.nodeID = node
+        request.subscription = subscription
+        let client = GRPCDispatcherClient(try connections.client(for: leader))
+        do throws(DispatcherFailure) {
+            try await client.readLogs(request) { try await write($0.data) }
+        } catch {
+            throw error.error
+        }
+    }
+
     /// The dispatcher of this process, for its own node.
     var localDispatcher: LocalDispatcherClient {
         LocalDispatcherClient(sessions: sessions, reports: reports, identity: identity, leader: Self.leader(store, directory))

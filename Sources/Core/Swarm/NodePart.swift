@@ -43,7 +43,7 @@ final class NodePart: Sendable {
                 } else {
                     await use(GRPCDispatcherClient(try connections.client(for: address)))
                 }
-            }, logger: logger)
+            }, logs: environment.taskLogs, logger: logger)
         self.dispatcher = dispatcher
         var configuration = CertificateRenewer.Configuration(
             directory: "\(environment.directory)/certificates",

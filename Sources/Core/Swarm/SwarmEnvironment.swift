@@ -1,4 +1,5 @@
 public import Agent
+public import Dispatcher
 public import Events
 public import Logging
 public import PluginAPI
@@ -23,6 +24,8 @@ public struct SwarmEnvironment: Sendable {
     public var answer: @Sendable (ForwardRequest) async -> ForwardResponse
     /// Follows a manager's store until it is cancelled: what the engine shows of its changes.
     public var follow: @Sendable (ObjectStore) async -> Void
+    /// What managers read of the logs of this node's tasks.
+    public var taskLogs: RemoteDispatcher.LogSource?
     /// Called when the engine must end: the log's disk failed.
     public var onFailure: @Sendable (ApusError) -> Void
     public var logger: Logger
@@ -32,7 +35,8 @@ public struct SwarmEnvironment: Sendable {
         scheduler: @escaping @Sendable () -> any Scheduler,
         authority: @escaping @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority,
         activePlugins: @escaping @Sendable () -> ActivePlugins, answer: @escaping @Sendable (ForwardRequest) async -> ForwardResponse,
-        follow: @escaping @Sendable (ObjectStore) async -> Void, onFailure: @escaping @Sendable (ApusError) -> Void, logger: Logger
+        follow: @escaping @Sendable (ObjectStore) async -> Void, taskLogs: RemoteDispatcher.LogSource? = nil,
+        onFailure: @escaping @Sendable (ApusError) -> Void, logger: Logger
     ) {
         self.directory = directory
         self.containers = containers
@@ -43,6 +47,7 @@ public struct SwarmEnvironment: Sendable {
         self.activePlugins = activePlugins
         self.answer = answer
         self.follow = follow
+        self.taskLogs = taskLogs
         self.onFailure = onFailure
         self.logger = logger
     }

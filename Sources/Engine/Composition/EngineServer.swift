@@ -40,13 +40,15 @@ public struct EngineServer: Sendable {
         let registry = parts.registry
         let routes = Latch<Router>()
         let forwarded = ForwardedCalls(routes)
+        let taskLogs = TaskLogs(containers: parts.containers, runtime: parts.runtime)
         let swarm = SwarmNode(
             SwarmEnvironment(
                 directory: "\(configuration.dataRoot)/swarm", containers: parts.containers, events: events,
                 describe: { configuration.describeNode(plugins: registry) }, scheduler: { (try? registry.scheduler()) ?? NoScheduler() },
                 authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) },
                 activePlugins: { PluginController.active(registry) }, answer: { await forwarded.answer($0) },
-                follow: { await StoreEvents.publish(from: $0, to: events) }, onFailure: { failing.yield($0) }, logger: logger))
+                follow: { await StoreEvents.publish(from: $0, to: events) },
+                taskLogs: { try await taskLogs.copy($0, $1) }, onFailure: { failing.yield($0) }, logger: logger))
         let plugins = PluginController(registry: registry, swarm: swarm, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)
