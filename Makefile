@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help run stop test simulate bench build stage packages format lint completions install uninstall clean vm-test examples-test
+.PHONY: help run stop test simulate bench build stage packages format lint completions install uninstall clean test-vm examples-test
 
 # One configuration serves run and test, so that a new clone builds once.
 SWIFT_FLAGS := -c release -Xswiftc -enable-testing
@@ -17,6 +17,7 @@ RUN_PACKAGES := runc crun conmon nftables iproute2 tini docker-registry mmdebstr
 help:
 	@echo "make run      build, start an engine and a service of five, show it; make stop ends it"
 	@echo "make test     run all tests"
+	@echo "make test-vm  run those that need another kernel, in a virtual machine"
 	@echo "make bench    measure beside Docker"
 	@echo "make install  install into PREFIX ($(PREFIX))"
 	@echo "make format | lint | completions | clean"
@@ -53,8 +54,11 @@ examples-test: stage
 	contrib/examples/test.sh $(STAGE)
 	contrib/examples/test-ca.sh $(STAGE)
 
-vm-test: stage
-	Tests/VM/runtime.sh
+# What needs another kernel; VM=…/vmrun.sh says how a command is run under one.
+test-vm: packages
+	swift build $(SWIFT_FLAGS) --build-tests
+	@for part in balancer encryption runtime; do \
+		echo "== Tests/VM/$$part.sh"; TEST_BINARY="$$(swift build $(SWIFT_FLAGS) --show-bin-path)/apusPackageTests.xctest" Tests/VM/$$part.sh || exit 1; done
 
 bench: stage
 	@contrib/packages.sh docker.io

@@ -87,7 +87,7 @@ let package = Package(
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
         module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
         module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
-        module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "Namespaces", "Netlink"]),
+        module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "Namespaces", "Netlink", "NFTables"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(

@@ -1,7 +1,7 @@
 #!/bin/bash
 # All tests that were built: test.sh STAGE SWIFT-FLAGS ...
 #
-# VM=…/vmrun.sh names the script that runs a command under another kernel; without one the part that needs it is skipped.
+# VM=…/vmrun.sh names the script that runs a command under another kernel; without one the parts that need it are skipped.
 #
 # One test target after the other: together they are hundreds of tests at once on two cores, and those that wait for a condition wait for the others.
 set -uo pipefail
@@ -10,6 +10,7 @@ stage=$1
 shift
 export APUS_STAGE=$stage
 failed=()
+skipped=()
 part() {
     local name=$1 begin=$SECONDS
     shift
@@ -29,16 +30,26 @@ for folder in Tests/*Tests Tests/Simulation; do
     part "$target" timeout 1200 swift test --skip-build "$@" --disable-xctest --filter "^$target\\."
 done
 part "contrib/examples" timeout 900 contrib/examples/test.sh "$stage"
-name="Tests/VM: unified cgroups with crun"
 export VM=${VM:-$PWD/../shared/vm/vmrun.sh}
-if [ -x "$VM" ]; then
-    # The kernel of the virtual machine has no say in which build is tested: the one that the other parts tested.
-    part "$name" env TEST_BINARY="$(swift build "$@" --show-bin-path)/apusPackageTests.xctest" timeout 1500 Tests/VM/runtime.sh
-else
-    printf '\n== %s: skipped, there is no %s; set VM to a script that runs a command under another kernel\n' "$name" "$VM"
-fi
+# The kernel of the virtual machine has no say in which build is tested: the one that the other parts tested.
+TEST_BINARY="$(swift build "$@" --show-bin-path)/apusPackageTests.xctest"
+export TEST_BINARY
+while read -r script what; do
+    if [ -x "$VM" ]; then
+        part "Tests/VM: $what" timeout 1500 "Tests/VM/$script.sh" </dev/null
+    else
+        skipped+=("Tests/VM: $what")
+        printf '\n== %s: skipped, there is no %s; set VM to a script that runs a command under another kernel\n' "Tests/VM: $what" "$VM"
+    fi
+done <<END
+balancer balancer/ipvs
+encryption encrypted networks
+runtime unified cgroups with crun
+END
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\nfailed: %s\n' "${failed[*]}"
     exit 1
 fi
-printf '\nall tests passed in %d s\n' "$SECONDS"
+printf '\nall tests passed in %d s' "$SECONDS"
+[ ${#skipped[@]} = 0 ] || printf ', %d parts were skipped' "${#skipped[@]}"
+echo

@@ -39,9 +39,8 @@ import Testing
                 (host, "2001:db8:f::1"), (host, "::1"), (inside, "172.30.0.1"), (inside, "203.0.113.1"), (inside, "fd00:30::1"), (inside, "2001:db8:f::1"),
             ]
             for (number, (client, address)) in clients.enumerated() {
-                await #expect(throws: Never.self, "client \(number) to \(address)") {
-                    #expect(try await site.answers(from: client, to: address, times: 3) == ["c0", "c1", "c2"], "client \(number) to \(address)")
-                }
+                let names = try? await site.answers(from: client, to: address, times: 3)
+                #expect(names == ["c0", "c1", "c2"], "client \(number) to \(address)")
             }
             #expect(try await Connection.greeting(from: outside, to: "203.0.113.1", port: 80)[1] == "203.0.113.2")
             #expect(try await Connection.greeting(from: outside, to: "2001:db8:f::1", port: 80)[1] == "2001:db8:f::2")

@@ -119,13 +119,20 @@ final class Server: Sendable {
 final class Connection: Sendable {
     let descriptor: Int32
 
-    /// - Parameter seconds: how long to wait for an answer; long, because a busy machine must not fail a test.
-    init(from namespace: String, to address: String, port: UInt16, seconds: Int = 15) async throws(ApusError) {
+    /// - Parameters:
+    ///   - localPort: the client's, or 0 for any.
+    ///   - seconds: how long to wait for an answer; long, because a busy machine must not fail a test.
+    init(from namespace: String, to address: String, port: UInt16, localPort: UInt16 = 0, seconds: Int = 15) async throws(ApusError) {
         guard let address = IPAddress(address) else { throw ApusError(.invalidArgument, address) }
         descriptor = try await NetworkNamespaces.run(in: namespace) { () throws(ApusError) in
             let target = SocketAddress(address, port)
             let descriptor = socket(target.family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
             patience(descriptor, seconds: seconds)
+            if localPort > 0, let any = IPAddress(bytes: [UInt8](repeating: 0, count: address.bytes.count)) {
+                var isReusable: Int32 = 1
+                setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &isReusable, socklen_t(MemoryLayout<Int32>.size))
+                guard SocketAddress(any, localPort).with({ bind(descriptor, $0, $1) }) == 0 else { throw failed("bind \(localPort)") }
+            }
             guard target.with({ connect(descriptor, $0, $1) }) == 0 else {
                 let error = ApusError(errno == ECONNREFUSED ? .permissionDenied : errno == EINPROGRESS ? .timedOut : .failed, "\(errno)")
                 close(descriptor)
@@ -152,6 +159,33 @@ final class Connection: Sendable {
         let bytes = Array((text + "\n").utf8)
         guard send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else { throw failed("write") }
         return try await readLine()
+    }
+
+    /// Says as many bytes, while it listens, and returns how many come back as they were said.
+    func exchange(_ count: Int) async throws(ApusError) -> Int {
+        let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 >> 3) }
+        let writer = ConcurrentTask { [descriptor] in
+            try? await DedicatedThread.run { () throws(ApusError) in
+                var rest = bytes[...]
+                while !rest.isEmpty {
+                    let sent = rest.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+                    guard sent > 0 else { throw failed("write") }
+                    rest = rest.dropFirst(sent)
+                }
+            }
+        }
+        let received = try await DedicatedThread.run { [descriptor] () throws(ApusError) in
+            var received: [UInt8] = []
+            var buffer = [UInt8](repeating: 0, count: 65536)
+            while received.count < count {
+                let got = recv(descriptor, &buffer, buffer.count, 0)
+                guard got > 0 else { throw failed("read after \(received.count) bytes") }
+                received += buffer[..<got]
+            }
+            return received
+        }
+        await writer.value
+        return zip(bytes, received).prefix { $0 == $1 }.count
     }
 
     deinit { close(descriptor) }

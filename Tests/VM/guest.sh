@@ -18,7 +18,7 @@ need_tests() {
     exit 2
 }
 
-# in_guest MEGABYTES SECONDS COMMAND: runs the command in a virtual machine, and ends with its status.
+# in_guest MEGABYTES SECONDS COMMAND: runs the command in a virtual machine, and returns its status.
 #
 # User-Mode Linux with CONFIG_VMAP_STACK hangs now and then, seen in one run of eight: a timer signal that comes while the kernel unmaps the
 # stacks of ended tasks faults for ever where it copies the thread's information to the interrupt stack. The guest then gives no exit status
@@ -28,15 +28,15 @@ in_guest() {
     for attempt in 1 2 3 4; do
         status=0
         "$vm" -b "${backend:-uml}" -m "$1" -t "${TIME_LIMIT:-$2}" ${share:+-s "$share"} "$3" || status=$?
-        [ $status = 125 ] || exit $status
+        [ $status = 125 ] || return $status
         echo "${0##*/}: the virtual machine gave no exit status (attempt $attempt of 4)" >&2
     done
-    exit 125
+    return 125
 }
 
 # Runs the tests that a filter names: few at a time, for there is one CPU and forks are slow.
 run_tests() {
-    in_guest 2048 "$1" "
+    in_guest 3072 "$1" "
         set -e
         $3
         export PATH=\$PATH:/opt/swift/usr/bin SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=${WIDTH:-2}

@@ -32,6 +32,7 @@ enum HostRules {
     /// A packet that has one of the marks.
     private static let isMarked = "meta mark & 0x\(String(FirewallMark.prefixMask, radix: 16)) == 0x\(String(FirewallMark.prefix, radix: 16))"
 
+    /// IPVS sends nothing from a loopback address to another machine: over TCP the proxy takes such connections, and rules those that they can.
     /// The chains of address translation without rules of their own keep alive what another balancer has translated.
     private static let frame = """
         add table inet apus-ipvs
@@ -48,6 +49,10 @@ enum HostRules {
         add set inet apus-ipvs refused-bound6 { type ipv6_addr . inet_proto . inet_service; }
         add chain inet apus-ipvs services
         add rule inet apus-ipvs services ct direction reply return
+        add rule inet apus-ipvs services ip daddr 127.0.0.0/8 return
+        add rule inet apus-ipvs services ip saddr 127.0.0.0/8 return
+        add rule inet apus-ipvs services ip6 daddr ::1 return
+        add rule inet apus-ipvs services ip6 saddr ::1 return
         add rule inet apus-ipvs services meta nfproto ipv4 meta mark set meta l4proto . th dport map @published
         add rule inet apus-ipvs services meta nfproto ipv6 meta mark set meta l4proto . th dport map @published6
         add rule inet apus-ipvs services meta mark set ip daddr . meta l4proto . th dport map @bound
@@ -67,8 +72,6 @@ enum HostRules {
         add rule inet apus-ipvs input ip6 daddr . meta l4proto . th dport @refused-bound6 goto refuse
         add rule inet apus-ipvs input meta l4proto . th dport @refused goto refuse
         add chain inet apus-ipvs output { type filter hook output priority -105; policy accept; }
-        add rule inet apus-ipvs output ip daddr 127.0.0.0/8 return
-        add rule inet apus-ipvs output ip6 daddr ::1 return
         add rule inet apus-ipvs output fib daddr type local jump services
         add chain inet apus-ipvs translate { type nat hook output priority -100; policy accept; }
         add rule inet apus-ipvs translate ip daddr != 127.0.0.0/8 return

@@ -21,6 +21,8 @@ struct PublishedPorts: ~Copyable {
     private var holder = PortHolder()
     private var loopback = LoopbackRouting()
     private(set) var isDraining = false
+    /// Whether it is known that no other balancer has left anything.
+    private var isAlone = false
     /// Kept, because to close such a socket waits for what the kernel still has to clean up.
     private var netfilter: NetfilterSocket?
     private var virtualServers: IPVSSocket?
@@ -116,6 +118,10 @@ struct PublishedPorts: ~Copyable {
             if !isInForce, isThere || !plan.ports.isEmpty { try rules.run(text) }
         }
         self.marks = marks
+        if !isAlone {
+            try Settlement.removeOther("apus-balancer", rules, try openNetfilter())
+            isAlone = true
+        }
         if plan.ports.isEmpty, !isDraining {
             try removeTable()
         } else {

@@ -64,7 +64,8 @@ struct Sandboxes: ~Copyable {
 
     /// Ends also the connections.
     mutating func removeEverything() -> [String: ApusError] {
-        let draining = apply([:]).keys + known.keys
+        let failed = apply([:])
+        let draining = Array(failed.keys) + known.keys
         known = [:]
         return Self.inEach(draining) { (_) throws(ApusError) in try Settlement.removeAll(IPVSSocket()) }.compactMapValues { result in
             if case .failure(let error) = result { error } else { nil }
@@ -81,6 +82,7 @@ struct Sandboxes: ~Copyable {
         try Settlement.ensureSettings()
         let isDraining = try Settlement.settle(socket, servers) { () throws(ApusError) in
             if target.plan == previous?.plan { return }
+            if previous == nil { try Settlement.removeOther("apus-services", NFTables(), NetfilterSocket()) }
             if target.plan.services.isEmpty {
                 if try NetfilterSocket().hasTable(SandboxRules.table) { try NFTables().run(SandboxRules.removeAll) }
             } else {

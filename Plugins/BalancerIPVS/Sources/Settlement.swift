@@ -1,4 +1,5 @@
 import IPVS
+import NFTables
 import Netlink
 import PluginAPI
 
@@ -39,6 +40,11 @@ enum Settlement {
         let second = try difference()
         for change in second.preparing + second.finishing { try socket.make(change) }
         return second.isDraining
+    }
+
+    /// Removes a table of `balancer/nftables`, which an engine that has ended used and left in force.
+    static func removeOther(_ table: String, _ rules: NFTables, _ netfilter: NetfilterSocket) throws(ApusError) {
+        if try netfilter.hasTable(table) { try rules.run("delete table inet \(table)\n") }
     }
 
     /// Removes all of our virtual servers, whatever uses them.

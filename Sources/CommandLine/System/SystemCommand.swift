@@ -130,6 +130,7 @@ struct InfoCommand: EngineCommand {
         line("Images", info["Images"])
         line("Engine version", info["ServerVersion"])
         line("Storage driver", info["Driver"])
+        line("Balancer", info["Balancer"]?["Name"])
         line("Logging driver", info["LoggingDriver"])
         line("Cgroup driver", info["CgroupDriver"])
         line("Cgroup version", info["CgroupVersion"])

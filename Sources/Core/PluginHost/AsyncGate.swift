@@ -1,7 +1,7 @@
 import Synchronization
 
 /// Lets one task in at a time, in the order of arrival, over suspensions.
-final class AsyncGate: Sendable {
+public final class AsyncGate: Sendable {
     private struct State {
         var isTaken = false
         var waiting: [CheckedContinuation<Void, Never>] = []
@@ -9,7 +9,9 @@ final class AsyncGate: Sendable {
 
     private let state = Mutex(State())
 
-    func enter() async {
+    public init() {}
+
+    public func enter() async {
         await withCheckedContinuation { continuation in
             let isFree = state.withLock { state in
                 guard state.isTaken else {
@@ -23,7 +25,7 @@ final class AsyncGate: Sendable {
         }
     }
 
-    func leave() {
+    public func leave() {
         let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard !state.waiting.isEmpty else {
                 state.isTaken = false

@@ -44,6 +44,30 @@ extension PluginRegistry {
     }
 }
 
+/// A plugin that has a role in the place of the one that is to have it.
+public struct PluginSubstitution: Sendable, Hashable {
+    /// Which root has chosen, or which is the default.
+    public var wanted: PluginIdentity
+    /// `nil`: none.
+    public var used: PluginIdentity?
+    /// Why the wanted one does not work; empty when that is not known.
+    public var reason: String
+}
+
+extension PluginRegistry {
+    /// What is in use for a role of which there is one, when that is not what is wanted.
+    public func substitution(for role: PluginRole) -> PluginSubstitution? {
+        state.withLock { state in
+            let chosen = state.selection.enabled.keys.filter { $0.role == role }.min()
+            let wanted = chosen ?? PluginIdentity(role, role.defaultName)
+            let used = state.active.keys.filter { $0.role == role }.min()
+            guard used != wanted else { return nil }
+            let reason = PluginListing(state).infos.first { $0.identity == wanted && !$0.reason.isEmpty }?.reason ?? ""
+            return PluginSubstitution(wanted: wanted, used: used, reason: reason)
+        }
+    }
+}
+
 extension PluginRole {
     /// Whether the plugin has this role's protocol.
     func isServed(by plugin: any Plugin) -> Bool {

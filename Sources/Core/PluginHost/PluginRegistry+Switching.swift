@@ -5,7 +5,8 @@ import Synchronization
 
 extension PluginRegistry {
     /// Enables what was enabled before, and of the default set what nobody has disabled. Never throws: what does not work is logged and listed,
-    /// and where only one can be enabled, the default takes its place.
+    /// and where only one can be enabled, the default takes its place. A balancer that this node's kernel cannot do does not work either; when none
+    /// does, the one that is wanted is enabled all the same, and says with each call what is wrong.
     public func start() async {
         await gate.enter()
         defer { gate.leave() }
@@ -22,6 +23,9 @@ extension PluginRegistry {
                 let preferred = PluginIdentity(role, role.defaultName)
                 for identity in (defaults.contains(preferred) ? [preferred] : []) + defaults where identity != chosen.first {
                     if await enableAtStart(identity) { break }
+                }
+                if role == .balancer, state.withLock({ state in !state.active.keys.contains { $0.role == role } }) {
+                    await enableAtStart(chosen.first ?? preferred, isProbed: false)
                 }
             } else {
                 for identity in defaults where !selection.disabled.contains(identity) && !chosen.contains(identity) { await enableAtStart(identity) }
@@ -40,13 +44,13 @@ extension PluginRegistry {
     }
 
     @discardableResult
-    private func enableAtStart(_ identity: PluginIdentity) async -> Bool {
+    private func enableAtStart(_ identity: PluginIdentity, isProbed: Bool = true) async -> Bool {
         do throws(ApusError) {
             let info = state.withLock { state in PluginListing(state).infos.filter { $0.identity == identity } }
             let found = try Self.find(identity.description, in: info)
             // A changed drop-in is code that nobody has agreed to.
             guard found.state != .missing else { throw ApusError(.conflict, "plugin \(identity) is not enabled: \(found.reason)") }
-            try await activate(found, remember: false)
+            try await activate(found, remember: false, isProbed: isProbed)
             return true
         } catch {
             configuration.logger.error("\(error.message)")
@@ -122,7 +126,7 @@ extension PluginRegistry {
     }
 
     @discardableResult
-    private func activate(_ info: PluginInfo, remember isRemembered: Bool) async throws(ApusError) -> any Plugin {
+    private func activate(_ info: PluginInfo, remember isRemembered: Bool, isProbed: Bool = true) async throws(ApusError) -> any Plugin {
         guard let identity = info.identity, info.state != .refused, info.state != .incompatible, !info.path.isEmpty else {
             throw ApusError(info.path.isEmpty ? .notFound : .conflict, "plugin \(info.name) cannot be enabled: \(info.reason)")
         }
@@ -132,6 +136,7 @@ extension PluginRegistry {
         } catch {
             throw ApusError(error.code, "plugin \(identity) cannot be enabled: \(error.message)")
         }
+        if isProbed { try await probe(made.active, identity, info) }
         if isRemembered {
             do throws(ApusError) {
                 try await remember { selection in
@@ -158,6 +163,16 @@ extension PluginRegistry {
         await retire(replaced, of: identity.role)
         configuration.logger.info("plugin \(identity) \(made.active.manifest.version) is enabled", metadata: ["path": "\(info.path)"])
         return made.active.plugin
+    }
+
+    /// Whether this node has what a balancer needs; one for which it has not is ended again, and the reason kept for the list.
+    private func probe(_ active: Active, _ identity: PluginIdentity, _ info: PluginInfo) async throws(ApusError) {
+        guard let balancer = active.plugin as? any LoadBalancer else { return }
+        do throws(ApusError) { try await balancer.probe() } catch {
+            state.withLock { $0.failures[PluginListing.failureKey(info.path, active.sha256)] = error.message }
+            await balancer.shutDown()
+            throw ApusError(error.code, "plugin \(identity) cannot be enabled: \(error.message)")
+        }
     }
 
     private func retire(_ replaced: [Active], of role: PluginRole) async {

@@ -72,6 +72,8 @@ struct SystemRoutes: Sendable {
         let system = SystemName.current
         let description = configuration.describeNode(plugins: nil)
         let networkPlugins = await plugins.list().filter { $0.identity?.role == .network && $0.isEnabled }.compactMap(\.identity?.name)
+        let substitution = plugins.registry.substitution(for: .balancer)
+        let warnings = runtimeInformation.warnings + (substitution.map { [$0.warning] } ?? [])
         func count(_ phase: ContainerPhase) -> JSONValue { .integer(Int64(details.count { $0.state.phase == phase })) }
         return [
             "ID": .string(engineID), "Containers": .integer(Int64(details.count)), "ContainersRunning": count(.running),
@@ -94,8 +96,18 @@ struct SystemRoutes: Sendable {
             "ContainerdCommit": ["ID": .string(runtimeInformation.monitor), "Expected": ""],
             "RuncCommit": ["ID": .string(runtimeInformation.ociRuntime), "Expected": ""],
             "InitCommit": ["ID": "", "Expected": ""], "SecurityOptions": runtimeInformation.seccomp ? ["name=seccomp,profile=builtin"] : [],
-            "Warnings": runtimeInformation.warnings.isEmpty ? .null : JSONValue(runtimeInformation.warnings),
+            "Balancer": balancer(substitution), "Warnings": warnings.isEmpty ? .null : JSONValue(warnings),
         ]
+    }
+
+    /// Which plugin balances on this node, and why not the one that is to.
+    private func balancer(_ substitution: PluginSubstitution?) -> JSONValue {
+        var json: JSONValue = ["Name": .string(plugins.registry.enabled.first { $0.role == .balancer }?.name ?? "")]
+        if let substitution {
+            json["Wanted"] = .string(substitution.wanted.name)
+            json["Reason"] = .string(substitution.reason)
+        }
+        return json
     }
 
     private var registryConfiguration: JSONValue {
@@ -156,6 +168,14 @@ struct SystemRoutes: Sendable {
             "Containers": .array(all.map { ContainerJSON.summary($0, now: now, sizes: usage.containers[$0.id] ?? 0) }), "Volumes": .array(volumes),
             "BuildCache": [], "BuilderSize": 0,
         ]
+    }
+}
+
+extension PluginSubstitution {
+    /// For `info` and the log.
+    var warning: String {
+        let use = used.map { "\($0) has its place" } ?? "nothing has its place"
+        return "plugin \(wanted) does not work on this node, and \(use)" + (reason.isEmpty ? "" : ": \(reason)")
     }
 }
 

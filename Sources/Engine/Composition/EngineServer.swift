@@ -136,24 +136,10 @@ public struct EngineServer: Sendable {
 
     func assemble(events: EventHub) async throws(ApusError) -> Parts {
         let registry = PluginRegistry(configuration.registry(logger: logger))
-        // What is in use on this node stays until the engine starts again; scheduler and CA can be switched at any time.
-        registry.setHooks(
-            PluginRegistryHooks(inUse: { identity in
-                switch identity.role {
-                case .runtime: "containers of this node run on it"
-                case .network: "networks of this node are made with it"
-                case .balancer: "it balances the ports of this node"
-                default: nil
-                }
-            }))
         await registry.start()
         let runtime = RuntimeRouter(usual: try registry.runtime(named: configuration.runtime), usualName: configuration.runtime) { registry.runtimes }
-        let balancer = ActiveBalancer(registry: registry)
-        do throws(ApusError) {
-            try await balancer.probe()
-        } catch {
-            logger.error("published ports do not work on this node: \(error)")
-        }
+        let balancer = ActiveBalancer(registry: registry, logger: logger)
+        if let substitution = registry.substitution(for: .balancer) { logger.warning("\(substitution.warning)") }
         let names = try NameServer(logger: logger)
         var containerConfiguration = ContainerEngineConfiguration(
             stateDirectory: "\(configuration.dataRoot)/containers", executionRoot: configuration.execRoot)
@@ -161,7 +147,29 @@ public struct EngineServer: Sendable {
         let containers = ContainerEngine(
             configuration: containerConfiguration, runtime: runtime, networks: { registry.networks }, balancer: balancer, names: names, events: events,
             logger: logger)
+        registry.setHooks(hooks(containers, balancer))
         return Parts(registry: registry, runtime: runtime, containers: containers, names: names)
+    }
+
+    /// What is in use on this node stays until the engine starts again; scheduler, CA and balancer can be switched at any time.
+    private func hooks(_ containers: ContainerEngine, _ balancer: ActiveBalancer) -> PluginRegistryHooks {
+        let usual = configuration.runtime
+        var hooks = PluginRegistryHooks(inUse: { identity in
+            switch identity.role {
+            case .runtime:
+                identity.name == usual || containers.list().contains { $0.configuration.runtimeName == identity.name }
+                    ? "containers of this node run on it" : nil
+            case .network: containers.usesDriver(identity.name) ? "networks of this node are made with it" : nil
+            case .balancer: "it balances the ports of this node; enabling another balancer takes its place"
+            default: nil
+            }
+        })
+        hooks.changed = { role in
+            guard role == .balancer else { return }
+            await balancer.changed()
+            containers.rebalance()
+        }
+        return hooks
     }
 
     private static func router(

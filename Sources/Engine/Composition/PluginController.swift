@@ -78,14 +78,3 @@ struct PluginController: Sendable {
         events.publish(EngineEvent(type: "plugin", action: action, actorID: plugin.name, attributes: ["name": plugin.name], time: .now))
     }
 }
-
-/// The balancer in use, whichever plugin that is at the time of the call.
-final class ActiveBalancer: LoadBalancer {
-    private let registry: PluginRegistry
-
-    init(registry: PluginRegistry) { self.registry = registry }
-
-    func probe() async throws(ApusError) { try await registry.balancer().probe() }
-
-    func apply(_ state: BalancerState) async throws(ApusError) { try await registry.balancer().apply(state) }
-}

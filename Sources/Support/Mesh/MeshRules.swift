@@ -48,7 +48,7 @@ enum MeshRules {
         ("outer", ""), ("zone", ""), ("arrive", ""), ("choose", ""), ("hide", ""),
         ("input", " { type filter hook input priority -300; policy accept; }"),
         ("raw", " { type filter hook prerouting priority -300; policy accept; }"),
-        ("mark", " { type filter hook prerouting priority -150; policy accept; }"),
+        ("answers", " { type filter hook prerouting priority -150; policy accept; }"),
         ("deliver", " { type nat hook prerouting priority -101; policy accept; }"),
         ("send", " { type filter hook prerouting priority -99; policy accept; }"),
         ("output", " { type route hook output priority -99; policy accept; }"),
@@ -72,7 +72,7 @@ enum MeshRules {
             ("raw", ["iifname \(device) goto zone"]),
             ("zone", ["ip daddr 127.0.0.0/8 drop", "ct original zone set ether saddr map @zones accept", "drop"]),
             // Which node brought a connection, and back to it with the answers.
-            ("mark", ["iifname \(device) goto arrive", restoreBrought]),
+            ("answers", ["iifname \(device) goto arrive", restoreBrought]),
             ("arrive", ["meta mark set \(MeshMarks.text(MeshMarks.arrived))", "ct direction original ct mark set ether saddr map @origins"]),
             (
                 "deliver",

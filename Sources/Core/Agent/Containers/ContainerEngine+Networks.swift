@@ -183,4 +183,15 @@ extension ContainerEngine {
         !(state.servicePorts[record.notes.serviceID] ?? []).isEmpty || !record.notes.publishedPorts.isEmpty
             || record.configuration.endpoints.contains { !nodeNetworks.isLocal($0.networkID) }
     }
+
+    /// Tells the balancer everything, because another plugin may have taken its place.
+    public func rebalance() {
+        state.withLock { $0.applied.balance = nil }
+        requestBalance()
+    }
+
+    /// Whether a network of this node is made by the driver, or one of the swarm is on this node.
+    public func usesDriver(_ name: String) -> Bool {
+        nodeNetworks.all.contains { $0.driver == name } || state.withLock { $0.applied.networks.values.contains { $0.driver == name } }
+    }
 }
