@@ -93,7 +93,7 @@ final class NameLaboratory: Sendable {
         var dns = DNSConfiguration()
         dns.search = search.isEmpty ? ["."] : search
         let file = "\(directory)/resolv.conf"
-        try Files.overwrite(ResolverFile.sandboxText(host: "", dns: dns), at: file)
+        try Files.writeAtomically(Array(ResolverFile.sandboxText(host: "", dns: dns).utf8), to: file, permissions: 0o644)
         // No other file of this machine may know a name; the C library reads them in this order.
         let script = """
             mount --bind "$1" /etc/resolv.conf && mount --bind /dev/null /etc/hosts && shift && exec "$@"

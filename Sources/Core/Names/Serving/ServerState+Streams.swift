@@ -6,6 +6,8 @@ import PluginAPI
 struct Connection {
     /// No more queries of one connection wait for upstream servers.
     static let pendingLimit = 16
+    /// So much is read at once: others wait for what comes of it.
+    static let inputBatch = 4096
     /// Nothing more is read while so many bytes of answers wait for the client to read them.
     static let outputLimit = 256 << 10
 
@@ -24,7 +26,12 @@ struct Connection {
     var lastActive: ContinuousClock.Instant
 
     var takesMore: Bool { pending < Self.pendingLimit && output.count < Self.outputLimit }
-    var isFinished: Bool { isInputEnded && pending == 0 && output.isEmpty }
+    /// What is left of the input is no whole query then.
+    var isFinished: Bool { isInputEnded && pending == 0 && output.isEmpty && !hasWholeQuery(at: 0) }
+
+    func hasWholeQuery(at place: Int) -> Bool {
+        input.count - place >= 2 && input.count - place - 2 >= Int(input[place]) << 8 | Int(input[place + 1])
+    }
 }
 
 extension ServerState {
@@ -75,11 +82,12 @@ extension ServerState {
         readiness.close(connection.descriptor)
     }
 
-    /// Reads, answers and writes what can be.
+    /// Writes, reads and answers what can be.
     mutating func advance(connection token: UInt64, _ now: ContinuousClock.Instant) {
+        flush(token)
         guard let connection = connections[token] else { return }
-        if connection.takesMore, !connection.isInputEnded {
-            switch Sockets.read(connection.descriptor, &buffer) {
+        if connection.takesMore, !connection.isInputEnded, !isPaused(connection.sandbox) {
+            switch Sockets.read(connection.descriptor, &buffer, limit: Connection.inputBatch) {
             case .bytes(let bytes):
                 connections[token]?.input += bytes
                 connections[token]?.lastActive = now
@@ -98,15 +106,11 @@ extension ServerState {
         guard let connection = connections[token], !connection.isBusy else { return }
         connections[token]?.isBusy = true
         var place = 0
-        while let current = connections[token], current.takesMore, current.input.count - place >= 2 {
-            let length = Int(current.input[place]) << 8 | Int(current.input[place + 1])
-            guard length <= Query.lengthLimit else {
-                close(connection: token)
-                return
-            }
-            guard current.input.count - place - 2 >= length else { break }
-            let message = Array(current.input[(place + 2)..<(place + 2 + length)])
-            place += 2 + length
+        while true {
+            guard let current = connections[token], current.takesMore, current.hasWholeQuery(at: place), takeAllowance(current.sandbox, now) else { break }
+            let end = place + 2 + (Int(current.input[place]) << 8 | Int(current.input[place + 1]))
+            let message = Array(current.input[(place + 2)..<end])
+            place = end
             statistics.streamQueries += 1
             guard answer(message, from: connection.sandbox, now, .stream(token)) else {
                 close(connection: token)
@@ -115,8 +119,17 @@ extension ServerState {
         }
         connections[token]?.input.removeFirst(place)
         connections[token]?.isBusy = false
+        // What is announced as longer than any query is not waited for.
+        if let input = connections[token]?.input, input.count >= 2, Int(input[0]) << 8 | Int(input[1]) > Query.lengthLimit {
+            close(connection: token)
+            return
+        }
         flush(token)
+        // Writing may have made room for more.
+        if place > 0, let left = connections[token], left.takesMore, left.hasWholeQuery(at: 0), !isPaused(left.sandbox) { workOff(token, now) }
     }
+
+    private func isPaused(_ path: String) -> Bool { sandboxes[path]?.pausedUntil != nil }
 
     /// Appends an answer to what a connection is to be sent.
     mutating func write(_ answer: [UInt8], to token: UInt64) {
@@ -139,7 +152,7 @@ extension ServerState {
         if connection.isFinished {
             close(connection: token)
         } else {
-            let reads = connection.takesMore && !connection.isInputEnded
+            let reads = connection.takesMore && !connection.isInputEnded && !isPaused(connection.sandbox)
             readiness.change(descriptor, token, reading: reads, writing: !connection.output.isEmpty)
         }
     }
