@@ -117,7 +117,7 @@ final class NameLaboratory: Sendable {
 final class Client: Sendable {
     let descriptor: Int32
 
-    init(in sandbox: String, port: UInt16 = 53, isStream: Bool = false, seconds: Int = 8) throws(ApusError) {
+    init(in sandbox: String, port: UInt16 = 53, isStream: Bool = false, seconds: Int = 60) throws(ApusError) {
         descriptor = try NetworkNamespaces.runBlocking(in: sandbox) { () throws(ApusError) in
             let descriptor = socket(AF_INET, Int32((isStream ? SOCK_STREAM : SOCK_DGRAM).rawValue | SOCK_CLOEXEC.rawValue), 0)
             var patience = timeval(tv_sec: seconds, tv_usec: 0)
