@@ -44,7 +44,7 @@ import Testing
                     applied.value = number
                     let before = asked.value
                     // Some queries for each state.
-                    while asked.value < before + 4 { await ConcurrentTask.yield() }
+                    while asked.value < before + 4 { try await ConcurrentTask.sleep(for: .milliseconds(1)) }
                 }
                 isOver.value = true
                 try await group.waitForAll()
@@ -61,7 +61,7 @@ import Testing
             await laboratory.server.apply(try NameLaboratory.state([sandbox], upstream: [upstream.server]))
             let client = try Client(in: sandbox)
             client.send(Message.query("late"))
-            while upstream.queries.isEmpty { await ConcurrentTask.yield() }
+            while upstream.queries.isEmpty { try await ConcurrentTask.sleep(for: .milliseconds(1)) }
             await laboratory.server.apply(try NameLaboratory.state([sandbox], names: ["late": ["10.0.7.5"]], upstream: [upstream.server]))
             #expect(try await Message(client.receive() ?? []).addresses == [try address("10.0.7.5")])
         }
@@ -105,7 +105,9 @@ import Testing
             let client = try Client(in: sandbox)
             #expect(try await client.ask(Message.query("web")).addresses == [try address("10.0.7.1")])
             laboratory.server.stop()
-            while try await laboratory.program(in: sandbox, "ss", "-Hulpn").text.contains("127.0.0.11") { await ConcurrentTask.yield() }
+            while try await laboratory.program(in: sandbox, "ss", "-Hulpn").text.contains("127.0.0.11") {
+                try await ConcurrentTask.sleep(for: .milliseconds(1))
+            }
             let pause = try await laboratory.program(in: sandbox, "dig", "@127.0.0.11", "+tries=1", "+time=1", "web")
             #expect(pause.text.contains("refused"), "at once, not after a while")
             client.send(Message.query("web"))

@@ -67,7 +67,7 @@ import Testing
 @Suite(.serialized) struct SpeedTests {
     @Test func queriesPerSecond() async throws {
         var limits = NameServerLimits()
-        limits.datagramsPerSecond = 10_000_000
+        limits.queriesPerSecond = 10_000_000
         try await NameLaboratory.run(limits: limits) { laboratory in
             let sandbox = try laboratory.makeSandbox("one")
             await laboratory.server.apply(try NameLaboratory.state([sandbox], names: ["web": ["10.0.7.1", "10.0.7.2", "10.0.7.3"]]))

@@ -63,7 +63,8 @@ import Testing
             #expect(try await resolve("TASKS.frontend") == ["10.0.7.3", "10.0.7.4", "fd00:7::3"])
             #expect(try await resolve("frontend", search: ["lan.example"]) == ["10.0.7.2", "fd00:7::2"])
             #expect(try await resolve("frontend", search: ["mynet"]) == ["10.0.7.2", "fd00:7::2"])
-            #expect(Set(try await resolve("many")).count == 40)
+            // Before 1.2.4, musl knows no TCP, and takes what a datagram of 512 bytes has room for.
+            #expect(Set(try await resolve("many")).count >= (compiler == "gcc" ? 40 : 28))
             #expect(try await resolve("far.example").contains("192.0.2.1"))
             #expect(try await resolve("nobody") == ["nobody: no name"])
             #expect(try await resolve("nobody", search: ["lan.example"]) == ["nobody: no name"])
@@ -98,8 +99,8 @@ import Testing
             let large = try await laboratory.dig(in: sandbox, "+bufsize=4096", "+ignore", "many")
             #expect(large.contains("flags: qr aa rd ra;") && large.contains("ANSWER: 200"), "\(large)")
             #expect(try await laboratory.digShort(in: sandbox, "+tcp", "many") == addresses.sorted())
-            let glibc = try await laboratory.resolver(in: sandbox, "getent", "ahostsv4", "many").lines
-            #expect(Set(glibc.compactMap { $0.split(separator: " ").first.map(String.init) }) == Set(addresses))
+            let script = "import socket; print(len({a[4][0] for a in socket.getaddrinfo('many', 80)}))"
+            #expect(try await laboratory.resolver(in: sandbox, "python3", "-c", script).lines == ["200"])
         }
     }
 
@@ -119,7 +120,9 @@ import Testing
     }
 
     @Test func oneConnectionTakesManyQueries() async throws {
-        try await NameLaboratory.run { laboratory in
+        var limits = NameServerLimits()
+        limits.silence = .seconds(300)
+        try await NameLaboratory.run(limits: limits) { laboratory in
             let sandbox = try laboratory.makeSandbox("one")
             await laboratory.server.apply(try NameLaboratory.state([sandbox], names: Self.names))
             let client = try Client(in: sandbox, isStream: true)
@@ -140,6 +143,31 @@ import Testing
             let long = try Client(in: sandbox, isStream: true)
             long.send([0xff, 0xff])
             #expect(await long.receiveFrame() == nil)
+        }
+    }
+
+    /// Answers that nobody reads stop the server from reading, and a sandbox that asks too much is made to wait; nothing is lost by either.
+    @Test(arguments: [1_000_000, 2000]) func whoReadsLateGetsEverything(queriesPerSecond: Int) async throws {
+        var limits = NameServerLimits()
+        limits.queriesPerSecond = queriesPerSecond
+        // This test may itself be silent for long, on a machine with other work.
+        limits.silence = .seconds(300)
+        try await NameLaboratory.run(limits: limits) { laboratory in
+            let sandbox = try laboratory.makeSandbox("one")
+            await laboratory.server.apply(try NameLaboratory.state([sandbox], names: ["many": (1...200).map { "10.0.7.\($0)" }]))
+            let client = try Client(in: sandbox, isStream: true, seconds: 30)
+            async let sent: Void = onThread {
+                for id in 0..<6000 { client.send(Client.frame(Message.query("many", id: UInt16(id)))) }
+                shutdown(client.descriptor, Int32(SHUT_WR))
+            }
+            // 19 MB of answers are more than sockets and the server keep.
+            if queriesPerSecond > 2000 { try await ConcurrentTask.sleep(for: .milliseconds(200)) }
+            for id in 0..<6000 {
+                let answer = try Message(await client.receiveFrame() ?? [])
+                guard answer.header.id == UInt16(id), answer.answers.count == 200 else { throw ApusError(.failed, "answer \(id) has \(answer.answers.count)") }
+            }
+            #expect(await client.receiveFrame() == nil)
+            await sent
         }
     }
 

@@ -76,11 +76,13 @@ public final class NameServer: Sendable {
                 // Opening it fails with the reason.
             }
         }
-        let (gone, missing) = state.withLock { state in
+        let (_, gone, missing) = state.withLock { state in
+            // It is given back, so that its memory is not freed under the lock.
+            let old = state.names
             state.names = wanted
             let gone = state.sandboxes.filter { wanted.sandboxes[$0.key] == nil || identities[$0.key] != $0.value.door.identity }.map(\.key)
             for path in gone { state.remove(path) }
-            return (gone, wanted.sandboxes.keys.filter { state.sandboxes[$0] == nil })
+            return (old, gone, wanted.sandboxes.keys.filter { state.sandboxes[$0] == nil })
         }
         let logger = logger
         _ = await Self.forEach(gone.filter { wanted.sandboxes[$0] == nil }) { path in

@@ -93,7 +93,7 @@ final class NameLaboratory: Sendable {
         var dns = DNSConfiguration()
         dns.search = search.isEmpty ? ["."] : search
         let file = "\(directory)/resolv.conf"
-        try Files.overwrite(ResolverFile.sandboxText(host: "", dns: dns), at: file)
+        try Files.writeAtomically(Array(ResolverFile.sandboxText(host: "", dns: dns).utf8), to: file, permissions: 0o644)
         // No other file of this machine may know a name; the C library reads them in this order.
         let script = """
             mount --bind "$1" /etc/resolv.conf && mount --bind /dev/null /etc/hosts && shift && exec "$@"
@@ -117,7 +117,7 @@ final class NameLaboratory: Sendable {
 final class Client: Sendable {
     let descriptor: Int32
 
-    init(in sandbox: String, port: UInt16 = 53, isStream: Bool = false, seconds: Int = 8) throws(ApusError) {
+    init(in sandbox: String, port: UInt16 = 53, isStream: Bool = false, seconds: Int = 60) throws(ApusError) {
         descriptor = try NetworkNamespaces.runBlocking(in: sandbox) { () throws(ApusError) in
             let descriptor = socket(AF_INET, Int32((isStream ? SOCK_STREAM : SOCK_DGRAM).rawValue | SOCK_CLOEXEC.rawValue), 0)
             var patience = timeval(tv_sec: seconds, tv_usec: 0)

@@ -1,6 +1,6 @@
 /// A query that was received and understood.
 struct Query: Hashable {
-    /// Of UDP; a longer one has no sensible question.
+    /// Bytes; a longer one has no sensible question.
     static let lengthLimit = 4096
 
     var header: MessageHeader
@@ -31,6 +31,7 @@ struct Query: Hashable {
         do throws(MalformedMessage) { header = try MessageHeader(&reader) } catch { return .ignored }
         // To answer an answer would start an exchange without an end.
         guard !header.isResponse else { return .ignored }
+        guard bytes.count <= lengthLimit else { return .refused(header, ResponseCode.formatError) }
         guard header.operation == 0 else { return .refused(header, ResponseCode.notImplemented) }
         do throws(MalformedMessage) { return .query(try Query(header, &reader)) } catch { return .refused(header, ResponseCode.formatError) }
     }

@@ -8,8 +8,8 @@ public struct NameServerLimits: Sendable, Hashable {
     public var connectionsPerSandbox = 32
     /// And of all. For one more, the sandbox with the most loses one.
     public var connections = 512
-    /// Datagrams of one sandbox that are looked at in a second; so many may come at once. What the socket cannot keep until then is lost.
-    public var datagramsPerSecond = 10_000
+    /// Queries of one sandbox that are looked at in a second; so many may come at once. Datagrams that its socket cannot keep until then are lost.
+    public var queriesPerSecond = 10_000
     /// A TCP connection that is silent for so long is closed.
     public var silence: Duration = .seconds(10)
 

@@ -61,9 +61,8 @@ struct SandboxDoor: Sendable {
         let address = ResolverFile.sandboxAddress
         return """
             add table ip \(table)
-            delete table ip \(table)
-            add table ip \(table)
             add chain ip \(table) output { type nat hook output priority -100; policy accept; }
+            flush chain ip \(table) output
             add rule ip \(table) output ip daddr \(address) udp dport 53 dnat to \(address):\(datagramPort)
             add rule ip \(table) output ip daddr \(address) tcp dport 53 dnat to \(address):\(streamPort)
 

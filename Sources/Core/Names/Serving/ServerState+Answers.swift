@@ -10,16 +10,16 @@ extension ServerState {
         switch Query.receive(bytes) {
         case .ignored: return false
         case .refused(let header, let code):
-            send(Response.refusal(header, code: code), to: asker, of: path)
+            send(Response.refusal(header, code: code), to: asker, of: path, now)
             return true
         case .query(let received): query = received
         }
         if let extensions = query.extensions, extensions.version != 0 {
-            send(make(query, code: ResponseCode.badVersion, isOwn: false, for: asker), to: asker, of: path)
+            send(make(query, code: ResponseCode.badVersion, isOwn: false, for: asker), to: asker, of: path, now)
         } else if query.question.type == RecordType.transfer || query.question.type == RecordType.incrementalTransfer {
-            send(make(query, code: ResponseCode.notImplemented, isOwn: false, for: asker), to: asker, of: path)
+            send(make(query, code: ResponseCode.notImplemented, isOwn: false, for: asker), to: asker, of: path, now)
         } else if let answer = ownAnswer(query, path, asker) {
-            send(answer, to: asker, of: path)
+            send(answer, to: asker, of: path, now)
         } else {
             forward(query, bytes, from: path, asker, now)
         }
@@ -45,11 +45,11 @@ extension ServerState {
         return Response.make(query, code: code, content, isOwn: isOwn, limit: limit, isDatagram: asker.isDatagram)
     }
 
-    mutating func send(_ answer: [UInt8], to asker: Asker, of path: String) {
+    mutating func send(_ answer: [UInt8], to asker: Asker, of path: String, _ now: ContinuousClock.Instant) {
         switch asker {
         case .datagram(let receiver):
             if let door = sandboxes[path]?.door { Sockets.send(door.datagrams, answer, to: receiver) }
-        case .stream(let connection): write(answer, to: connection)
+        case .stream(let connection): write(answer, to: connection, now)
         }
     }
 }

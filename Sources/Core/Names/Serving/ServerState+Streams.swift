@@ -6,6 +6,8 @@ import PluginAPI
 struct Connection {
     /// No more queries of one connection wait for upstream servers.
     static let pendingLimit = 16
+    /// So much is read at once: others wait for what comes of it.
+    static let inputBatch = 4096
     /// Nothing more is read while so many bytes of answers wait for the client to read them.
     static let outputLimit = 256 << 10
 
@@ -24,7 +26,12 @@ struct Connection {
     var lastActive: ContinuousClock.Instant
 
     var takesMore: Bool { pending < Self.pendingLimit && output.count < Self.outputLimit }
-    var isFinished: Bool { isInputEnded && pending == 0 && output.isEmpty }
+    /// What is left of the input is no whole query then.
+    var isFinished: Bool { isInputEnded && pending == 0 && output.isEmpty && !Self.hasWholeQuery(input, at: 0) }
+
+    static func hasWholeQuery(_ input: [UInt8], at place: Int) -> Bool {
+        input.count - place >= 2 && input.count - place - 2 >= Int(input[place]) << 8 | Int(input[place + 1])
+    }
 }
 
 extension ServerState {
@@ -75,11 +82,12 @@ extension ServerState {
         readiness.close(connection.descriptor)
     }
 
-    /// Reads, answers and writes what can be.
+    /// Writes, reads and answers what can be.
     mutating func advance(connection token: UInt64, _ now: ContinuousClock.Instant) {
+        flush(token, now)
         guard let connection = connections[token] else { return }
-        if connection.takesMore, !connection.isInputEnded {
-            switch Sockets.read(connection.descriptor, &buffer) {
+        if connection.takesMore, !connection.isInputEnded, !isPaused(connection.sandbox) {
+            switch Sockets.read(connection.descriptor, &buffer, limit: Connection.inputBatch) {
             case .bytes(let bytes):
                 connections[token]?.input += bytes
                 connections[token]?.lastActive = now
@@ -95,51 +103,63 @@ extension ServerState {
 
     /// Answers the queries that have come whole, as long as the connection takes more.
     mutating func workOff(_ token: UInt64, _ now: ContinuousClock.Instant) {
-        guard let connection = connections[token], !connection.isBusy else { return }
+        guard let path = connections[token]?.sandbox, connections[token]?.isBusy == false else { return }
         connections[token]?.isBusy = true
+        // Taken out for the time being: what is held twice would be copied with each change.
+        var input = connections[token]?.input ?? []
+        connections[token]?.input = []
         var place = 0
-        while let current = connections[token], current.takesMore, current.input.count - place >= 2 {
-            let length = Int(current.input[place]) << 8 | Int(current.input[place + 1])
-            guard length <= Query.lengthLimit else {
-                close(connection: token)
-                return
-            }
-            guard current.input.count - place - 2 >= length else { break }
-            let message = Array(current.input[(place + 2)..<(place + 2 + length)])
-            place += 2 + length
+        while connections[token]?.takesMore == true, Connection.hasWholeQuery(input, at: place), takeAllowance(path, now) {
+            let end = place + 2 + (Int(input[place]) << 8 | Int(input[place + 1]))
+            let message = Array(input[(place + 2)..<end])
+            place = end
             statistics.streamQueries += 1
-            guard answer(message, from: connection.sandbox, now, .stream(token)) else {
+            guard answer(message, from: path, now, .stream(token)) else {
                 close(connection: token)
                 return
             }
         }
-        connections[token]?.input.removeFirst(place)
+        input.removeFirst(place)
+        // What is announced as longer than any query is not waited for.
+        if input.count >= 2, Int(input[0]) << 8 | Int(input[1]) > Query.lengthLimit {
+            close(connection: token)
+            return
+        }
+        connections[token]?.input = input
         connections[token]?.isBusy = false
-        flush(token)
+        flush(token, now)
+        // Writing may have made room for more.
+        if place > 0, let left = connections[token], left.takesMore, Connection.hasWholeQuery(left.input, at: 0), !isPaused(path) { workOff(token, now) }
     }
 
+    private func isPaused(_ path: String) -> Bool { sandboxes[path]?.pausedUntil != nil }
+
     /// Appends an answer to what a connection is to be sent.
-    mutating func write(_ answer: [UInt8], to token: UInt64) {
+    mutating func write(_ answer: [UInt8], to token: UInt64, _ now: ContinuousClock.Instant) {
         guard answer.count <= Response.streamLimit, let isBusy = connections[token]?.isBusy else { return }
         connections[token]?.output += [UInt8(answer.count >> 8), UInt8(answer.count & 0xff)] + answer
-        if !isBusy { flush(token) }
+        if !isBusy { flush(token, now) }
     }
 
     /// Writes what can be, and waits for what is next.
-    private mutating func flush(_ token: UInt64) {
-        guard let output = connections[token]?.output, let descriptor = connections[token]?.descriptor else { return }
+    private mutating func flush(_ token: UInt64, _ now: ContinuousClock.Instant) {
+        guard var output = connections[token]?.output, let descriptor = connections[token]?.descriptor else { return }
         if !output.isEmpty {
+            connections[token]?.output = []
             guard let count = Sockets.write(descriptor, output[...]) else {
                 close(connection: token)
                 return
             }
-            connections[token]?.output.removeFirst(count)
+            output.removeFirst(count)
+            connections[token]?.output = output
+            // Who still reads is not silent.
+            if count > 0 { connections[token]?.lastActive = now }
         }
         guard let connection = connections[token] else { return }
         if connection.isFinished {
             close(connection: token)
         } else {
-            let reads = connection.takesMore && !connection.isInputEnded
+            let reads = connection.takesMore && !connection.isInputEnded && !isPaused(connection.sandbox)
             readiness.change(descriptor, token, reading: reads, writing: !connection.output.isEmpty)
         }
     }

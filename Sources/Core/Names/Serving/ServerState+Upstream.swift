@@ -23,7 +23,7 @@ extension ServerState {
         let servers = names.sandboxes[path]?.upstream ?? []
         guard !servers.isEmpty, let own = sandboxes[path]?.queries.count, own < limits.forwardedPerSandbox else {
             if !servers.isEmpty { statistics.refused += 1 }
-            send(make(query, code: ResponseCode.serverFailure, isOwn: false, for: asker), to: asker, of: path)
+            send(make(query, code: ResponseCode.serverFailure, isOwn: false, for: asker), to: asker, of: path, now)
             return
         }
         if queries.count >= limits.forwarded, let heaviest = sandboxes.values.max(by: { $0.queries.count < $1.queries.count }) {
@@ -172,7 +172,7 @@ extension ServerState {
     private mutating func finish(_ token: UInt64, _ answer: [UInt8], _ now: ContinuousClock.Instant) {
         guard let forwarding = drop(token) else { return }
         let own = ownAnswer(forwarding.query, forwarding.sandbox, forwarding.asker)
-        send(own ?? answer, to: forwarding.asker, of: forwarding.sandbox)
+        send(own ?? answer, to: forwarding.asker, of: forwarding.sandbox, now)
         if case .stream(let connection) = forwarding.asker { workOff(connection, now) }
     }
 

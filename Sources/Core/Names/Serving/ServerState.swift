@@ -13,10 +13,10 @@ struct ServerState: ~Copyable {
         let listenerToken: UInt64
         var queries: Set<UInt64> = []
         var connections: Set<UInt64> = []
-        /// Datagrams that may be looked at now.
+        /// Queries that may be looked at now.
         var allowance: Double
         var allowedAt: ContinuousClock.Instant
-        /// Neither socket is listened to until then.
+        /// Neither its sockets nor its connections are listened to until then.
         var pausedUntil: ContinuousClock.Instant?
     }
 
@@ -67,7 +67,7 @@ struct ServerState: ~Copyable {
     mutating func add(_ door: SandboxDoor, at path: String) {
         let (datagramToken, listenerToken) = (nextToken(), nextToken())
         sandboxes[path] = Sandbox(
-            door: door, datagramToken: datagramToken, listenerToken: listenerToken, allowance: Double(limits.datagramsPerSecond), allowedAt: .now)
+            door: door, datagramToken: datagramToken, listenerToken: listenerToken, allowance: Double(limits.queriesPerSecond), allowedAt: .now)
         members[datagramToken] = .datagrams(path)
         members[listenerToken] = .listener(path)
         readiness.add(door.datagrams, datagramToken)
@@ -126,6 +126,7 @@ struct ServerState: ~Copyable {
             paused.remove(path)
             sandboxes[path]?.pausedUntil = nil
             listen(to: sandbox, true)
+            for connection in sandbox.connections { advance(connection: connection, now) }
         }
         guard now - lastTick >= Self.tick else { return }
         lastTick = now
@@ -148,11 +149,11 @@ struct ServerState: ~Copyable {
         }
     }
 
-    /// One more datagram, if the sandbox may have it looked at; else it is paused.
-    private mutating func takeAllowance(_ path: String, _ now: ContinuousClock.Instant) -> Bool {
+    /// One more query, if the sandbox may have it looked at; else it is paused.
+    mutating func takeAllowance(_ path: String, _ now: ContinuousClock.Instant) -> Bool {
         guard var sandbox = sandboxes[path] else { return false }
         if sandbox.allowance < 1 {
-            let rate = Double(limits.datagramsPerSecond)
+            let rate = Double(limits.queriesPerSecond)
             sandbox.allowance = min(rate, sandbox.allowance + rate * ((now - sandbox.allowedAt) / .seconds(1)))
             sandbox.allowedAt = now
         }

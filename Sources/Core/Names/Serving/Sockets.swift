@@ -84,9 +84,10 @@ enum Sockets {
         }
     }
 
-    static func read(_ descriptor: Int32, _ buffer: inout [UInt8]) -> Reading {
+    /// Reads at most `limit` bytes, and no more than `buffer` has room for.
+    static func read(_ descriptor: Int32, _ buffer: inout [UInt8], limit: Int = .max) -> Reading {
         while true {
-            let count = recv(descriptor, &buffer, buffer.count, 0)
+            let count = recv(descriptor, &buffer, min(limit, buffer.count), 0)
             if count > 0 { return .bytes(Array(buffer.prefix(count))) }
             if count == 0 { return .ended }
             if errno == EAGAIN { return .nothing }
