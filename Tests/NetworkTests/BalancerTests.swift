@@ -195,17 +195,16 @@ import Testing
         }
     }
 
-    @Test func aFlushedRulesetIsRepairedByTheNextApply() async throws {
+    @Test func aFlushedRulesetIsRepairedByItself() async throws {
         try await Site.run(containers: 2) { site in
             try await site.balancer.apply(site.state(0..<2))
             try await NetworkNamespaces.run(in: site.laboratory.host) { () throws(ApusError) in _ = try NFTables().run("flush ruleset") }
-            // The proxy stands in, but hides the client.
-            #expect(try await Connection.greeting(from: site.laboratory.outside, to: "203.0.113.1", port: 80).last == "172.30.0.1")
             try await site.driver.create(site.network)
-            try await site.balancer.apply(site.state(0..<2))
-            for _ in 0..<2 {
-                #expect(try await Connection.greeting(from: site.laboratory.outside, to: "203.0.113.1", port: 80).last == "203.0.113.2")
+            // Until then the proxy stands in, but hides the client.
+            let isRepaired = try await eventually {
+                try await Connection.greeting(from: site.laboratory.outside, to: "203.0.113.1", port: 80).last == "203.0.113.2"
             }
+            #expect(isRepaired)
             // Someone has taken a part of the table: the change finds that out.
             try await NetworkNamespaces.run(in: site.laboratory.host) { () throws(ApusError) in
                 _ = try NFTables().run("flush map inet apus-balancer published; delete chain inet apus-balancer tcp-80")

@@ -6,7 +6,7 @@
 # machine's files below a tmpfs, and unified cgroups; what it writes is gone afterwards. guest.sh says what VM is. STAGE=… is another stage,
 # MEMORY=… the guest's memory in MiB.
 #
-#   Tests/VM/swarm.sh Tests/VM/three-engines.sh           # a swarm of three engines, two of them with the balancer ipvs
+#   Tests/VM/swarm.sh sh -c 'apusd & sleep 5; apus plugin enable balancer/ipvs; apus info'
 set -eu
 . "$(dirname "$0")/guest.sh"
 while getopts b: option; do

@@ -13,6 +13,8 @@ enum MeshDevices {
     /// After the main and the default table.
     private static let fallbackPreference: UInt32 = 33000
     private static let gateways = [IPAddress(v4: 169, 254, 65, 80), IPAddress("fe80::4150")].compactMap { $0 }
+    /// The device's own. Without any, the check of the return path lets nothing pass; nobody uses it.
+    private static let deviceAddress = IPAddress(v4: 169, 254, 65, 81)
     private static let gatewayMAC = MACAddress(containerWith: IPAddress(v4: 255, 255, 255, 254))
 
     /// The MTU of the interface that has the underlay's address, in bytes.
@@ -73,14 +75,14 @@ enum MeshDevices {
             try netlink.createMeshDevice(device)
         }
         guard let link = try netlink.link(named: device.name) else { throw ApusError(.failed, "the interface \(device.name) vanished while it was made") }
-        // Clients are behind the other nodes, where no route of this one leads: 2 accepts them where the setting of all interfaces is 1, and with the
-        // mark of arrivals the check finds the way that they came.
+        // Clients come by other interfaces than those where the routes to them lead: 2 accepts them where the setting of all interfaces is 1.
         let settings = [
             ("ipv4", "rp_filter", "2"), ("ipv4", "src_valid_mark", "1"), ("ipv4", "route_localnet", "1"), ("ipv4", "accept_redirects", "0"),
             ("ipv4", "send_redirects", "0"), ("ipv6", "disable_ipv6", plan.state.addressV6 == nil ? "1" : "0"), ("ipv6", "accept_ra", "0"),
             ("ipv6", "addr_gen_mode", "1"),
         ]
         for (family, setting, value) in settings { try SystemSetting.ensure("net/\(family)/conf/\(device.name)/\(setting)", value) }
+        if let address = IPPrefix(deviceAddress, length: 32) { try netlink.addAddress(address, toLinkAt: link.index) }
         if !link.isUp || link.mtu != device.mtu { try netlink.change(linkAt: link.index, LinkChange(isUp: true, mtu: device.mtu)) }
         return link.index
     }
@@ -102,9 +104,9 @@ enum MeshDevices {
             var loopback = PolicyRule(isIPv4: true, preference: preference, table: table)
             (loopback.source, loopback.destination) = (IPPrefix(IPAddress(v4: 127, 0, 0, 0), length: 8), prefix)
             rules.insert(loopback)
-            // The check of the return path asks as if the node itself sent something.
-            var check = PolicyRule(isIPv4: true, preference: preference, table: table)
-            (check.mark, check.markMask, check.incomingInterface) = (MeshMarks.arrived, MeshMarks.kindMask, "lo")
+            // The check of the return path asks with the mark of what arrived: also where no route leads to the client, this one does.
+            var check = PolicyRule(isIPv4: true, preference: fallbackPreference, table: table)
+            (check.mark, check.markMask) = (MeshMarks.arrived, MeshMarks.kindMask)
             rules.insert(check)
         }
         return rules

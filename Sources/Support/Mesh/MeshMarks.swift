@@ -7,7 +7,7 @@ import PluginAPI
 /// | `0x0100_nnnn` | connections, their answers | node n brought it: answers go back to n |
 /// | `0x0300_nnnn` | connections, their requests | its task runs on node n: requests go there |
 /// | `0x0100_0000` | sockets | a program of the engine asks a task by its address in the mesh |
-/// | `0x0400_0000` | packets out of the mesh | lets the check of the return path find that they came the right way |
+/// | `0x0400_0000` | packets out of the mesh | lets the check of the return path find a way where no route leads to the client |
 ///
 /// A packet keeps its mark up to the mesh's device, which clears it; a connection keeps it to its end, so it goes on when the node has other tasks.
 /// The bits are chosen to be apart from those that Kubernetes (`0xc000`), Tailscale (`0xff_0000`) and IPVS set-ups (small numbers) use.

@@ -26,17 +26,16 @@ public struct PolicyRule: Sendable, Hashable {
 extension NetlinkSocket {
     /// The rules that lead to a table, of both families.
     public func policyRules(toTable table: UInt32) throws(ApusError) -> [PolicyRule] {
-        var found: [PolicyRule] = []
-        for family in [AF_INET, AF_INET6] {
-            var cache: OpaquePointer?
-            try check(rtnl_rule_alloc_cache(socket, family, &cache), "cannot list the routing rules")
-            guard let cache else { continue }
-            defer { nl_cache_free(cache) }
-            found += readCache(cache) { pointer in
-                rtnl_rule_get_table(pointer) == table ? Self.read(pointer, isIPv4: family == AF_INET) : nil
-            }
+        var cache: OpaquePointer?
+        // Whatever family is asked for, libnl gives all.
+        try check(rtnl_rule_alloc_cache(socket, AF_UNSPEC, &cache), "cannot list the routing rules")
+        guard let cache else { return [] }
+        defer { nl_cache_free(cache) }
+        return readCache(cache) { pointer in
+            let family = rtnl_rule_get_family(pointer)
+            guard rtnl_rule_get_table(pointer) == table, family == AF_INET || family == AF_INET6 else { return nil }
+            return Self.read(pointer, isIPv4: family == AF_INET)
         }
-        return found
     }
 
     /// Adds a rule. Succeeds when it is there.

@@ -13,6 +13,14 @@ public struct TrackedConnection: Sendable, Hashable {
         /// 0 for protocols without ports.
         public var sourcePort: UInt16
         public var destinationPort: UInt16
+        /// Type, code and identifier of ICMP, of either family.
+        var echo: Echo?
+
+        struct Echo: Sendable, Hashable {
+            var type: UInt8
+            var code: UInt8
+            var identifier: UInt16
+        }
     }
 
     /// As the first packet came, before any translation.
@@ -50,6 +58,17 @@ extension TrackedConnection.Direction {
         self.transport = nla_get_u8(transport)
         sourcePort = Self.find(ports, CTA_PROTO_SRC_PORT.rawValue).map { UInt16(bigEndian: nla_get_u16($0)) } ?? 0
         destinationPort = Self.find(ports, CTA_PROTO_DST_PORT.rawValue).map { UInt16(bigEndian: nla_get_u16($0)) } ?? 0
+        let types = Self.echoTypes(source)
+        if let type = Self.find(ports, types.type.rawValue), let code = Self.find(ports, types.code.rawValue),
+            let identifier = Self.find(ports, types.identifier.rawValue)
+        {
+            echo = Echo(type: nla_get_u8(type), code: nla_get_u8(code), identifier: UInt16(bigEndian: nla_get_u16(identifier)))
+        }
+    }
+
+    private static func echoTypes(_ address: IPAddress) -> (type: ctattr_l4proto, code: ctattr_l4proto, identifier: ctattr_l4proto) {
+        address.isIPv4
+            ? (CTA_PROTO_ICMP_TYPE, CTA_PROTO_ICMP_CODE, CTA_PROTO_ICMP_ID) : (CTA_PROTO_ICMPV6_TYPE, CTA_PROTO_ICMPV6_CODE, CTA_PROTO_ICMPV6_ID)
     }
 
     private static func find(_ attribute: UnsafeMutablePointer<nlattr>, _ type: UInt32) -> UnsafeMutablePointer<nlattr>? {
@@ -75,6 +94,12 @@ extension TrackedConnection.Direction {
         nla_put_u8(message, Int32(CTA_PROTO_NUM.rawValue), transport)
         nla_put_u16(message, Int32(CTA_PROTO_SRC_PORT.rawValue), sourcePort.bigEndian)
         nla_put_u16(message, Int32(CTA_PROTO_DST_PORT.rawValue), destinationPort.bigEndian)
+        if let echo {
+            let types = Self.echoTypes(source)
+            nla_put_u8(message, Int32(types.type.rawValue), echo.type)
+            nla_put_u8(message, Int32(types.code.rawValue), echo.code)
+            nla_put_u16(message, Int32(types.identifier.rawValue), echo.identifier.bigEndian)
+        }
         nla_nest_end(message, ports)
         nla_nest_end(message, tuple)
     }
