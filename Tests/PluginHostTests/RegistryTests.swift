@@ -217,7 +217,8 @@ import Testing
     {
         let files = [
             "SchedulerSpread": "scheduler/spread", "SchedulerBinpack": "scheduler/binpack", "CAInternal": "ca/internal",
-            "CAExternal": "ca/external", "NetworkBridge": "network/bridge", "NetworkOverlay": "network/overlay", "BalancerNFTables": "balancer/nftables", "RuntimeOCI": "runtime/oci",
+            "CAExternal": "ca/external", "NetworkBridge": "network/bridge", "NetworkOverlay": "network/overlay", "BalancerNFTables": "balancer/nftables",
+            "RuntimeOCI": "runtime/oci",
         ]
         for (product, name) in files {
             let content = PluginContent(try Files.read("\(Workshop.products)/lib\(product).so"))
