@@ -33,7 +33,8 @@ import Testing
                 try SystemSetting.write("net/ipv6/conf/wan0/accept_ra", "1")
             }
             let driver = try NetworkBridge(host: laboratory.services)
-            let gateway = try Self.network("gateway", 32, options: ["com.docker.network.bridge.name": "apus_gwbridge", "com.docker.network.bridge.enable_icc": "false"])
+            let gateway = try Self.network(
+                "gateway", 32, options: ["com.docker.network.bridge.name": "apus_gwbridge", "com.docker.network.bridge.enable_icc": "false"])
             let other = try Self.network("other", 33)
             try await driver.create(gateway)
             try await driver.create(other)

@@ -1,3 +1,4 @@
+import Glibc
 import NFTables
 import Namespaces
 import Netlink
@@ -138,8 +139,7 @@ private let kernelEncrypts: Bool = {
                 // Every datagram arrives, whichever of the two has heard of the keys.
                 for _ in 0..<5 { #expect(try await client.ask().first == "two") }
             }
-            try await tell(Self.keys(1), to: laboratory.hosts[1])
-            try await tell(Self.keys(1), to: laboratory.hosts[0])
+            try await laboratory.tellPeers([one, two])
             for keys in [Self.keys(1, 2), Self.keys(1, 2, 3), Self.keys(2, 3, 4), Self.keys(3, 4, 5)] {
                 for host in laboratory.hosts { try await tell(keys, to: host) }
             }
@@ -162,6 +162,44 @@ private let kernelEncrypts: Bool = {
                 try await container.host.driver.remove(container.request.network)
                 #expect(try await Self.associations(container.host) == [])
             }
+        }
+    }
+
+    /// A machine that starts again has the same keys and counts from one: the kernel must put the nonces elsewhere.
+    @Test(.enabled(if: kernelEncrypts)) func aMachineThatStartsAgainUsesNoNonceTwice() async throws {
+        try await OverlayLaboratory.run(hosts: 2) { laboratory in
+            let network = try Self.network(4404, 1)
+            let one = try await laboratory.attach(2, to: network, on: laboratory.hosts[0])
+            let two = try await laboratory.attach(3, to: network, on: laboratory.hosts[1])
+            try await laboratory.tellPeers([one, two])
+            let server = try Server("two", in: two.namespace, port: 9000, udp: true)
+            let client = try await DatagramClient(from: one.namespace, to: two.address, port: 9000)
+            let listener = try await NetworkNamespaces.run(in: laboratory.hosts[1].namespace) { () throws(ApusError) in
+                socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), Int32(IPPROTO_ESP))
+            }
+            defer { close(listener) }
+            var seen: [(number: UInt32, nonce: [UInt8])] = []
+            for _ in 0..<2 {
+                #expect(try await client.ask().first == "two")
+                // Behind the IP header: the association, the packet's number, and the eight bytes of the nonce.
+                var packet = [UInt8](repeating: 0, count: 2000)
+                while recv(listener, &packet, packet.count, Int32(MSG_DONTWAIT)) >= 36 {
+                    seen.append((packet[24..<28].reduce(0) { $0 << 8 | UInt32($1) }, Array(packet[28..<36])))
+                }
+                try await NetworkNamespaces.run(in: laboratory.hosts[0].namespace) { () throws(ApusError) in
+                    let table = try SecurityTable(mark: NetworkOverlay.encryptionMark)
+                    try table.remove(try table.associations().map(\.association))
+                    try table.remove(try table.policies())
+                }
+                try await laboratory.hosts[0].restart()
+                try await laboratory.tellSurroundings()
+                try await laboratory.tellPeers([one, two])
+            }
+            let first = seen.filter { $0.number == 1 }
+            #expect(first.count == 2)
+            #expect(Set(first.map { Array($0.nonce.prefix(4)) }).count == 2)
+            #expect(Set(seen.map(\.nonce)).count == seen.count)
+            await server.stop()
         }
     }
 }

@@ -98,7 +98,8 @@ final class OverlayLaboratory: Sendable {
     private static func connect(_ hosts: [String], to wire: String) throws {
         try NetworkNamespaces.runBlocking(in: wire) { () throws(ApusError) in
             let netlink = try NetlinkSocket()
-            try SystemSetting.ensure("net/bridge/bridge-nf-call-iptables", "0")
+            // Where bridge netfilter is on, the counters would see only some.
+            for setting in ["iptables", "ip6tables", "arptables"] { try SystemSetting.ensure("net/bridge/bridge-nf-call-\(setting)", "0") }
             try netlink.createBridge(named: "switch", macAddress: nil)
             guard let bridge = try netlink.link(named: "switch") else { throw ApusError(.notFound, "switch") }
             try netlink.change(linkAt: bridge.index, LinkChange(isUp: true))
@@ -174,7 +175,7 @@ final class OverlayLaboratory: Sendable {
     /// What has gone by on the switch.
     func wire() async throws -> Wire {
         try await NetworkNamespaces.run(in: directory + "/switch") { () throws(ApusError) in
-            Wire(listing: try NFTables().run("list counters table bridge wire"))
+            Wire(listing: try NFTables().run("list chain bridge wire forward"))
         }
     }
 
@@ -209,8 +210,9 @@ final class OverlayLaboratory: Sendable {
 /// Packets that the switch has seen.
 struct Wire: Sendable {
     let vxlan: Int
-    /// Of those, frames of ARP, to groups, and such as do not carry IP.
+    /// Of those, with questions and answers of ARP.
     let arp: Int
+    /// Of those, with frames to everybody or to a group.
     let group: Int
     /// IP fragments.
     let fragments: Int
@@ -218,29 +220,23 @@ struct Wire: Sendable {
 
     static let rules = """
         table bridge wire {
-            counter seen-vxlan {}
-            counter seen-arp {}
-            counter seen-group {}
-            counter seen-fragments {}
-            counter seen-esp {}
             chain forward {
                 type filter hook forward priority 0;
-                ip frag-off & 0x3fff != 0 counter name seen-fragments
-                meta l4proto 50 counter name seen-esp
-                udp dport 4789 counter name seen-vxlan
-                udp dport 4789 @th,128,8 & 1 == 1 counter name seen-group
-                udp dport 4789 @th,224,16 0x0806 counter name seen-arp
+                ip frag-off & 0x3fff != 0 counter comment "fragments"
+                meta l4proto 50 counter comment "esp"
+                udp dport 4789 counter comment "vxlan"
+                udp dport 4789 @th,128,8 & 1 == 1 counter comment "group"
+                udp dport 4789 @th,224,16 0x0806 counter comment "arp"
             }
         }
         """
 
     init(listing: String) {
         func packets(_ name: String) -> Int {
-            let lines = listing.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
-            guard let start = lines.firstIndex(where: { $0.count > 1 && $0[0].hasSuffix("counter") && $0[1] == "seen-\(name)" }), lines.indices.contains(start + 1),
-                let word = lines[start + 1].first(where: { Int($0) != nil })
-            else { return -1 }
-            return Int(word) ?? -1
+            let rule = listing.split(separator: "\n").first { $0.contains("comment \"\(name)\"") } ?? ""
+            let words = rule.split(separator: " ").map(String.init)
+            guard let place = words.firstIndex(of: "packets"), words.indices.contains(place + 1) else { return -1 }
+            return Int(words[place + 1]) ?? -1
         }
         vxlan = packets("vxlan")
         arp = packets("arp")

@@ -209,7 +209,8 @@ import Testing
                 #expect(error?.message.contains(option) == true && error?.message.contains("bad") == true, "\(option)=\(value)")
             }
             try await driver.check(
-                overlayNetwork("good", vni: 0, options: ["com.docker.network.driver.mtu": "9000", "com.docker.network.driver.overlay.vxlanid_list": "16777215"]))
+                overlayNetwork(
+                    "good", vni: 0, options: ["com.docker.network.driver.mtu": "9000", "com.docker.network.driver.overlay.vxlanid_list": "16777215"]))
             try await driver.check(overlayNetwork("small", vni: 0, v6: nil, options: ["com.docker.network.driver.mtu": "68"]))
             var network = try overlayNetwork("nowhere", vni: 4104)
             let error1 = await failure { try await driver.create(network) }

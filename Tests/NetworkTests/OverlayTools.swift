@@ -36,15 +36,16 @@ struct ForgedFrame {
     static func count(in namespace: String) async throws(ApusError) {
         try await NetworkNamespaces.run(in: namespace) { () throws(ApusError) in
             _ = try NFTables().run(
-                "add table inet seen; add counter inet seen forged; add chain inet seen input { type filter hook input priority -300; }; "
-                    + "add rule inet seen input udp dport \(port) counter name forged")
+                "add table inet seen; add chain inet seen input { type filter hook input priority -300; }; "
+                    + "add rule inet seen input udp dport \(port) counter")
         }
     }
 
     static func seen(in namespace: String) async throws(ApusError) -> Int {
         try await NetworkNamespaces.run(in: namespace) { () throws(ApusError) in
-            let listing = try NFTables().run("list counters table inet seen")
-            return listing.split(whereSeparator: { $0 == " " || $0 == "\n" || $0 == "\t" }).lazy.compactMap { Int($0) }.first ?? -1
+            let words = try NFTables().run("list chain inet seen input").split(separator: " ").map(String.init)
+            guard let place = words.firstIndex(of: "packets"), words.indices.contains(place + 1) else { return -1 }
+            return Int(words[place + 1]) ?? -1
         }
     }
 }

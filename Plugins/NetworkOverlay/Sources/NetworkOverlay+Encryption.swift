@@ -69,8 +69,8 @@ extension NetworkOverlay {
             try NFTables().run(
                 """
                 add table bridge \(Self.markTable)
-                add chain bridge \(Self.markTable) mark { type filter hook postrouting priority 0; }
-                add rule bridge \(Self.markTable) mark oifname "\(OverlayPlan.deviceName)" meta mark set \(Self.encryptionMark)
+                add chain bridge \(Self.markTable) frames { type filter hook postrouting priority 0; }
+                add rule bridge \(Self.markTable) frames oifname "\(OverlayPlan.deviceName)" meta mark set \(Self.encryptionMark)
                 """)
         }
     }

@@ -98,13 +98,14 @@ final class NetlinkChannel {
                 if errno == EINTR { continue }
                 throw .refusal("the kernel does not answer", errno)
             }
-            var rest = buffer.prefix(count)
+            // A copy that the bodies share.
+            var rest = Array(buffer.prefix(count))[...]
             while rest.count >= 16 {
                 let length = Int(rest.number(at: 0, as: UInt32.self) ?? 0)
                 guard length >= 16, length <= rest.count else { break }
                 let type = rest.number(at: 4, as: UInt16.self) ?? 0
                 let number = rest.number(at: 8, as: UInt32.self) ?? 0
-                take(type, number, ArraySlice(Array(rest.dropFirst(16).prefix(length - 16))))
+                take(type, number, rest.dropFirst(16).prefix(length - 16))
                 if number == last, type == UInt16(NLMSG_ERROR) || type == UInt16(NLMSG_DONE) { return }
                 rest = rest.dropFirst((length + 3) & ~3)
             }

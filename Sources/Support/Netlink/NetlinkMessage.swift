@@ -47,24 +47,23 @@ struct NetlinkMessage {
     }
 }
 
-/// Reads the attributes of a message of the kernel's, in any of which lengths may be wrong.
+/// The attributes of a message of the kernel's, in any of which lengths may be wrong.
 struct NetlinkAttributes {
-    /// The last one of each type.
-    private var payloads: [Int: ArraySlice<UInt8>] = [:]
+    private let bytes: ArraySlice<UInt8>
 
-    init(_ bytes: ArraySlice<UInt8>) {
+    init(_ bytes: ArraySlice<UInt8>) { self.bytes = bytes }
+
+    /// What the first attribute of the type says.
+    subscript(type: Int) -> ArraySlice<UInt8>? {
         var rest = bytes
-        while rest.count >= 4 {
-            let length = Int(rest.number(at: 0, as: UInt16.self) ?? 0)
-            guard length >= 4, length <= rest.count else { return }
+        while let length = rest.number(at: 0, as: UInt16.self).map(Int.init), let found = rest.number(at: 2, as: UInt16.self) {
+            guard length >= 4, length <= rest.count else { return nil }
             // The two upper bits say that it is nested, or in network order.
-            let type = Int((rest.number(at: 2, as: UInt16.self) ?? 0) & 0x3fff)
-            payloads[type] = rest.dropFirst(4).prefix(length - 4)
+            if Int(found & 0x3fff) == type { return rest.dropFirst(4).prefix(length - 4) }
             rest = rest.dropFirst((length + 3) & ~3)
         }
+        return nil
     }
-
-    subscript(type: Int) -> ArraySlice<UInt8>? { payloads[type] }
 }
 
 extension ArraySlice<UInt8> {
