@@ -82,9 +82,18 @@ import Wire
         change.tasks = [assigned("a"), assigned("b", .running)]
         change.removedTasks = ["c", "d"]
         change.servicePorts = [ports]
+        change.secrets = [Secret()]
+        change.secrets[0].spec.data = [0, 1, 255]
+        change.configs = [Config()]
+        change.configs[0].id = "c"
+        change.removedSecrets = ["s"]
+        change.removedConfigs = ["c", "d"]
         try check(
             change, "AssignmentsMessage",
-            fields: ["is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks", "service_ports"])
+            fields: [
+                "is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks", "service_ports", "secrets", "configs",
+                "removed_secrets", "removed_configs",
+            ])
 
         var update = TaskStatusUpdate()
         update.taskID = "t"
@@ -116,6 +125,8 @@ import Wire
         var message = AssignmentsMessage()
         message.tasks = [assigned("a")]
         message.servicePorts = [ServicePorts()]
+        message.secrets = [Secret()]
+        message.removedConfigs = ["c"]
         let good = ProtobufFields.encode(message)
         for _ in 0..<500 {
             var bytes = good

@@ -10,6 +10,8 @@ struct AssignmentSet {
     let node: ID
     private(set) var tasks: [ID: Task] = [:]
     private(set) var ports: [ID: [PortConfig]] = [:]
+    /// Of the tasks.
+    private(set) var files = AssignedFiles()
     /// 0 before the first full set.
     private(set) var version: UInt64 = 0
     /// The parts of a message that is not complete, gathered.
@@ -37,6 +39,10 @@ struct AssignmentSet {
             begun.tasks += message.tasks
             begun.removedTasks += message.removedTasks
             begun.servicePorts += message.servicePorts
+            begun.secrets += message.secrets
+            begun.configs += message.configs
+            begun.removedSecrets += message.removedSecrets
+            begun.removedConfigs += message.removedConfigs
             whole = begun
         }
         guard whole.tasks.count <= Self.taskLimit, whole.removedTasks.count <= Self.taskLimit, whole.servicePorts.count <= Self.serviceLimit else {
@@ -59,6 +65,7 @@ struct AssignmentSet {
             ports = [:]
         }
         version = message.resultsIn
+        files.apply(message)
         // A task of another node would be run twice.
         for task in message.tasks where task.nodeID == node && !task.id.isEmpty {
             tasks[task.id] = task

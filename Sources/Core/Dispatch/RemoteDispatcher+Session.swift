@@ -107,10 +107,12 @@ extension RemoteDispatcher {
             let set = Mutex(AssignmentSet(node: node))
             do throws(DispatcherFailure) {
                 try await session.client.assignments(request) { message in
-                    let (effect, tasks, ports) = try set.withLock { set throws(ApusError) in
+                    let (effect, tasks, ports, files) = try set.withLock { set throws(ApusError) in
                         let effect = try set.apply(message)
-                        return (effect, effect.tasks ? set.sorted : [], effect.ports ? set.ports : [:])
+                        return (effect, effect.tasks ? set.sorted : [], effect.ports ? set.ports : [:], set.files)
                     }
+                    // Before the tasks that read them.
+                    if !message.hasMore { self.state.withLock { $0.files = files } }
                     if effect.tasks {
                         self.reports.keep(tasks.map(\.id))
                         self.tasks.set(tasks)

@@ -32,14 +32,6 @@ struct SystemRoutes: Sendable {
         router.missing("POST", "/auth", "checking credentials with a registry (they are used as they are when an image is pulled)")
         router.missing("POST", "/session", "build sessions")
         router.missing("POST", "/grpc", "build sessions")
-        for kind in ["secrets", "configs"] {
-            let what = "keeping \(kind)"
-            router.missing("GET", "/\(kind)", what)
-            router.missing("POST", "/\(kind)/create", what)
-            router.missing("GET", "/\(kind)/{id}", what)
-            router.missing("DELETE", "/\(kind)/{id}", what)
-            router.missing("POST", "/\(kind)/{id}/update", what)
-        }
     }
 
     private func version() async throws(ApusError) -> JSONValue {

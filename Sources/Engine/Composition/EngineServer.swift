@@ -161,6 +161,8 @@ public struct EngineServer: Sendable {
         SwarmRoutes(swarm: swarm, authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) }).add(to: &router)
         ServiceRoutes(swarm: swarm).add(to: &router)
         ServiceLogRoutes(swarm: swarm, containers: containers, runtime: runtime).add(to: &router)
+        SwarmFileRoutes<Secret>(swarm: swarm).add(to: &router)
+        SwarmFileRoutes<Config>(swarm: swarm).add(to: &router)
         TaskRoutes(swarm: swarm).add(to: &router)
         NodeRoutes(swarm: swarm).add(to: &router)
         PluginRoutes(plugins: plugins).add(to: &router)

@@ -228,6 +228,7 @@ extension ContainerEngine {
         } catch  where error.code == .notFound {
             // It is gone already, which is what is wanted.
         }
+        await removeFiles(of: id)
         await detachNetworks(record.configuration)
         if volumes || record.configuration.removeWhenEnded {
             for volume in record.notes.anonymousVolumes {
