@@ -58,7 +58,8 @@ public final class Agent: Sendable {
             images: ImagePuller(
                 runtime: containers.runtime, clock: clock, tasks: background,
                 configuration: .init(memory: configuration.pullMemory, patience: configuration.pullPatience), logger: logger),
-            reporter: reporter, files: { [source] in source.files() }, permits: Semaphore(configuration.concurrency), drain: configuration.drain, clock: clock, logger: logger)
+            reporter: reporter, files: { [source] in source.files() }, permits: Semaphore(configuration.concurrency), drain: configuration.drain, clock: clock,
+            logger: logger)
         await withDiscardingTaskGroup { group in
             group.addTask { await reporter.run() }
             if let servicePorts { group.addTask { for await ports in servicePorts() { self.containers.setServicePorts(ports) } } }

@@ -16,7 +16,8 @@ public enum FileReferences {
         for index in container.secrets.indices {
             var reference = container.secrets[index]
             let wanted = reference.secretName
-            guard let secret = reference.secretID.isEmpty ? snapshot.secret(named: wanted) ?? snapshot.secrets[ID(wanted)] : snapshot.secrets[reference.secretID],
+            guard
+                let secret = reference.secretID.isEmpty ? snapshot.secret(named: wanted) ?? snapshot.secrets[ID(wanted)] : snapshot.secrets[reference.secretID],
                 wanted.isEmpty || wanted == secret.spec.name || wanted == secret.id.text
             else {
                 missing.append(wanted.isEmpty ? reference.secretID.text : wanted)
@@ -30,7 +31,8 @@ public enum FileReferences {
         for index in container.configs.indices {
             var reference = container.configs[index]
             let wanted = reference.configName
-            guard let config = reference.configID.isEmpty ? snapshot.config(named: wanted) ?? snapshot.configs[ID(wanted)] : snapshot.configs[reference.configID],
+            guard
+                let config = reference.configID.isEmpty ? snapshot.config(named: wanted) ?? snapshot.configs[ID(wanted)] : snapshot.configs[reference.configID],
                 wanted.isEmpty || wanted == config.spec.name || wanted == config.id.text
             else {
                 missing.append(wanted.isEmpty ? reference.configID.text : wanted)
