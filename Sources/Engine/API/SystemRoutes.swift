@@ -61,6 +61,7 @@ struct SystemRoutes: Sendable {
     private func information() async throws(ApusError) -> JSONValue {
         let details = containers.list()
         let runtimeInformation = try await runtime.information()
+        let warnings = runtimeInformation.warnings + plugins.agreed.warnings
         let system = SystemName.current
         let description = configuration.describeNode(plugins: nil)
         let networkPlugins = await plugins.list().filter { $0.identity?.role == .network && $0.isEnabled }.compactMap(\.identity?.name)
@@ -86,7 +87,7 @@ struct SystemRoutes: Sendable {
             "ContainerdCommit": ["ID": .string(runtimeInformation.monitor), "Expected": ""],
             "RuncCommit": ["ID": .string(runtimeInformation.ociRuntime), "Expected": ""],
             "InitCommit": ["ID": "", "Expected": ""], "SecurityOptions": runtimeInformation.seccomp ? ["name=seccomp,profile=builtin"] : [],
-            "Warnings": runtimeInformation.warnings.isEmpty ? .null : JSONValue(runtimeInformation.warnings),
+            "Warnings": warnings.isEmpty ? .null : JSONValue(warnings),
         ]
     }
 
