@@ -1,5 +1,7 @@
 import Dispatcher
-import PluginAPI
+public import PluginAPI
+import Raft
+import Store
 public import Wire
 
 extension ManagerPart {

@@ -1,6 +1,6 @@
 import Files
 import Glibc
-public import PluginAPI
+import PluginAPI
 
 /// A file of a container whose content is in memory alone: a secret or a config.
 public struct ContainerFile: Sendable, Hashable {
