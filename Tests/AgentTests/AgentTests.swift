@@ -156,7 +156,7 @@ import Wire
             withMistake.spec.container?.hostname = "{{.Task.Nope}}"
             source.add(withSecret, withOverlay, withMistake)
             try house.hire(source)
-            for (id, word) in [("task1", "secrets"), ("task2", "overlay1"), ("task3", ".Task.Nope")] {
+            for (id, word) in [("task1", "secret key is not there"), ("task2", "overlay1"), ("task3", ".Task.Nope")] {
                 #expect(await source.until(ID(id), .rejected))
                 #expect(source.status(ID(id))?.error.contains(word) == true)
             }

@@ -78,9 +78,18 @@ import Wire
         change.hasMore = true
         change.tasks = [assigned("a"), assigned("b", .running)]
         change.removedTasks = ["c", "d"]
+        change.secrets = [Secret()]
+        change.secrets[0].spec.data = [0, 1, 255]
+        change.configs = [Config()]
+        change.configs[0].id = "c"
+        change.removedSecrets = ["s"]
+        change.removedConfigs = ["c", "d"]
         try check(
             change, "AssignmentsMessage",
-            fields: ["is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks"])
+            fields: [
+                "is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks", "secrets", "configs",
+                "removed_secrets", "removed_configs",
+            ])
 
         try checkEndpoints()
         try checkLogs()
@@ -205,6 +214,8 @@ import Wire
         var generator = SeededGenerator(seed: seed)
         var message = AssignmentsMessage()
         message.tasks = [assigned("a")]
+        message.secrets = [Secret()]
+        message.removedConfigs = ["c"]
         let good = ProtobufFields.encode(message)
         for _ in 0..<500 {
             var bytes = good

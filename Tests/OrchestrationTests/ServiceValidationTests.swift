@@ -238,8 +238,8 @@ import Testing
                 $0.ulimits[0].soft = 9
                 $0.ulimits[0].hard = 8
             }?.code == .invalidArgument)
-        #expect(container { $0.secrets = [SecretReference()] }?.code == .unimplemented)
-        #expect(container { $0.configs = [ConfigReference()] }?.code == .unimplemented)
+        #expect(container { $0.secrets = [SecretReference()] }?.code == .invalidArgument)
+        #expect(container { $0.configs = [ConfigReference()] }?.code == .invalidArgument)
         #expect(
             container {
                 $0.privileges = Privileges()

@@ -8,6 +8,8 @@ struct AssignmentSet {
 
     let node: ID
     private(set) var tasks: [ID: Task] = [:]
+    /// Of the tasks.
+    private(set) var files = AssignedFiles()
     /// 0 before the first full set.
     private(set) var version: UInt64 = 0
     /// The parts of a message that is not complete, gathered.
@@ -29,6 +31,10 @@ struct AssignmentSet {
             begun.part = message.part
             begun.tasks += message.tasks
             begun.removedTasks += message.removedTasks
+            begun.secrets += message.secrets
+            begun.configs += message.configs
+            begun.removedSecrets += message.removedSecrets
+            begun.removedConfigs += message.removedConfigs
             whole = begun
         }
         guard whole.tasks.count <= Self.taskLimit, whole.removedTasks.count <= Self.taskLimit else {
@@ -47,6 +53,7 @@ struct AssignmentSet {
         var isChanged = message.isFull
         if message.isFull { tasks = [:] }
         version = message.resultsIn
+        files.apply(message)
         // A task of another node would be run twice.
         for task in message.tasks where task.nodeID == node && !task.id.isEmpty {
             tasks[task.id] = task

@@ -110,7 +110,12 @@ extension RemoteDispatcher {
             let set = Mutex(AssignmentSet(node: node))
             do throws(DispatcherFailure) {
                 try await session.client.assignments(request) { message in
-                    let tasks = try set.withLock { set throws(ApusError) in try set.apply(message) ? set.sorted : nil }
+                    let (tasks, files) = try set.withLock { set throws(ApusError) in
+                        let isChanged = try set.apply(message)
+                        return (isChanged ? set.sorted : nil, set.files)
+                    }
+                    // Before the tasks that read them.
+                    if !message.hasMore { self.state.withLock { $0.files = files } }
                     guard let tasks else { return }
                     self.reports.keep(tasks.map(\.id))
                     self.feed.keep(tasks.map(\.id))

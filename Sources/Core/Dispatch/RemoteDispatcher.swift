@@ -59,6 +59,8 @@ public final class RemoteDispatcher: AssignmentSource {
         var session: Session?
         var message: SessionMessage?
         var hasEnded = false
+        /// Of the tasks that were last assigned.
+        var files = AssignedFiles()
     }
 
     let node: ID
@@ -133,6 +135,9 @@ public final class RemoteDispatcher: AssignmentSource {
 
     /// The tasks of this node; nothing before a leader has sent the whole set.
     public func assignments(for node: ID) -> AsyncStream<[Task]> { tasks.stream() }
+
+    /// The secrets and configs that the tasks of this node need.
+    public func files() -> AssignedFiles { state.withLock(\.files) }
 
     /// Returns when a leader has committed the statuses, or newer ones; waits for a leader as long as it takes.
     public func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) { try await reports.report(statuses) }

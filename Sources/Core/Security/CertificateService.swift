@@ -12,8 +12,8 @@ public final class CertificateService: Sendable {
     /// What the service works with.
     public struct Environment: Sendable {
         public var store: ObjectStore
-        /// The authority with this plugin name.
-        public var authority: @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority
+        /// The authority with this plugin name, as the cluster object has it.
+        public var authority: @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority
         /// Whether the node is connected now, to any manager.
         public var hasSession: @Sendable (ID) -> Bool
         /// Called for everything that was issued or refused; must not block.
@@ -22,7 +22,7 @@ public final class CertificateService: Sendable {
         public var clock: any IdentityClock = WallClock()
 
         public init(
-            store: ObjectStore, authority: @escaping @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority,
+            store: ObjectStore, authority: @escaping @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority,
             hasSession: @escaping @Sendable (ID) -> Bool, onEvent: @escaping @Sendable (IdentityEvent) -> Void
         ) {
             self.store = store

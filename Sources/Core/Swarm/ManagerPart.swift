@@ -20,9 +20,9 @@ public final class ManagerPart: Sendable {
     public let orchestration: Manager
     let sessions: NodeSessions<ObjectStore>
     let certificates: CertificateService
-    private let directory: MemberDirectory
+    let directory: MemberDirectory
     private let peers: GRPCRaftTransport
-    private let connections: PeerConnections
+    let connections: PeerConnections
     private let reports: NodeReports<ObjectStore>
     private let transport: NodeServerTransport
     private let server: GRPCServer<NodeServerTransport>
@@ -114,8 +114,8 @@ public final class ManagerPart: Sendable {
                         refusal(PeerIdentity.current) == nil ? directory.member(of: node) : nil
                     }),
                 ManagersService(
-                    store: store, directory: directory, refusal: refusal, leader: leader, certificates: forwarding, answer: environment.answer,
-                    logger: environment.logger),
+                    store: store, directory: directory, refusal: refusal, leader: leader, certificates: forwarding,
+                    reportPlugin: environment.reportPlugin, answer: environment.answer, logger: environment.logger),
             ])
     }
 

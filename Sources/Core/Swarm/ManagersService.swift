@@ -14,6 +14,7 @@ struct ManagersService: RegistrableRPCService {
     let refusal: @Sendable (PeerIdentity?) -> ApusError?
     let leader: @Sendable () -> String?
     let certificates: CertificateForwarding
+    let reportPlugin: @Sendable (_ name: String) async -> PluginReport
     let answer: @Sendable (ForwardRequest) async -> ForwardResponse
     let logger: Logger
 
@@ -48,6 +49,11 @@ struct ManagersService: RegistrableRPCService {
         methods.add(ManagersMethods.certificate, to: &router) { (request: ForwardCertificateRequest, peer) throws(ApusError) in
             _ = try manager(peer)
             return try await certificates.answer(request)
+        }
+        methods.add(ManagersMethods.plugin, to: &router) { (request: PluginInquiry, peer) throws(ApusError) in
+            // The leader asks, and a manager that does not lead answers.
+            if let error = refusal(peer) { throw error }
+            return await reportPlugin(request.name)
         }
     }
 

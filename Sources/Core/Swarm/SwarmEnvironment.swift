@@ -16,10 +16,12 @@ public struct SwarmEnvironment: Sendable {
     public var describe: @Sendable () -> NodeDescription
     /// The enabled scheduler.
     public var scheduler: @Sendable () -> any Scheduler
-    /// The certificate authority with this plugin name.
-    public var authority: @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority
+    /// The certificate authority with this plugin name, as the cluster object has it.
+    public var authority: @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority
     /// The names of the plugins that are active for the swarm.
     public var activePlugins: @Sendable () -> ActivePlugins
+    /// What this engine has of a plugin, by `role/name`.
+    public var reportPlugin: @Sendable (_ name: String) async -> PluginReport
     /// Answers a call of the Engine API that a follower has forwarded to this leader.
     public var answer: @Sendable (ForwardRequest) async -> ForwardResponse
     /// Follows a manager's store until it is cancelled: what the engine shows of its changes.
@@ -33,8 +35,9 @@ public struct SwarmEnvironment: Sendable {
     public init(
         directory: String, containers: ContainerEngine, events: EventHub, describe: @escaping @Sendable () -> NodeDescription,
         scheduler: @escaping @Sendable () -> any Scheduler,
-        authority: @escaping @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority,
-        activePlugins: @escaping @Sendable () -> ActivePlugins, answer: @escaping @Sendable (ForwardRequest) async -> ForwardResponse,
+        authority: @escaping @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority,
+        activePlugins: @escaping @Sendable () -> ActivePlugins, reportPlugin: @escaping @Sendable (_ name: String) async -> PluginReport,
+        answer: @escaping @Sendable (ForwardRequest) async -> ForwardResponse,
         follow: @escaping @Sendable (ObjectStore) async -> Void, taskLogs: RemoteDispatcher.LogSource? = nil,
         onFailure: @escaping @Sendable (ApusError) -> Void, logger: Logger
     ) {
@@ -45,6 +48,7 @@ public struct SwarmEnvironment: Sendable {
         self.scheduler = scheduler
         self.authority = authority
         self.activePlugins = activePlugins
+        self.reportPlugin = reportPlugin
         self.answer = answer
         self.follow = follow
         self.taskLogs = taskLogs

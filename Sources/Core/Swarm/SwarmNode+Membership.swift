@@ -33,7 +33,7 @@ extension SwarmNode {
                 try Files.removeTree(directory)
                 try Files.makeDirectory(directory)
                 let identity = try await SwarmIdentity.bootstrap(
-                    clusterID: cluster.id, nodeID: record.nodeID, authority: try environment.authority(cluster.plugins.certificateAuthority),
+                    clusterID: cluster.id, nodeID: record.nodeID, authority: try await environment.authority(cluster.plugins.certificateAuthority),
                     directory: "\(directory)/certificates", now: WallClock().now(), lifetime: cluster.certificateLifetime,
                     external: cluster.spec.ca.externalCAs)
                 cluster.root = identity.root

@@ -169,7 +169,7 @@ public actor SwarmNode {
         guard let cluster = snapshot.cluster else { return certificate }
         do throws(ApusError) {
             let healed = try await SwarmIdentity.resignSelf(
-                certificate, cluster: cluster, node: snapshot.nodes[record.nodeID], authority: try environment.authority(cluster.signingAuthority),
+                certificate, cluster: cluster, node: snapshot.nodes[record.nodeID], authority: try await environment.authority(cluster.signingAuthority),
                 directory: "\(directory)/certificates", lock: lock, now: now)
             logger.warning("this node's certificate had expired; it has signed itself another one", metadata: ["expired": "\(certificate.expiresAt)"])
             return healed

@@ -118,6 +118,12 @@ public struct AssignmentsMessage: FieldCoded {
     public var tasks: [Task] = []
     /// Ids.
     public var removedTasks: [String] = []
+    /// With their data: those that tasks of this node need, and that it does not have.
+    public var secrets: [Secret] = []
+    public var configs: [Config] = []
+    /// Ids of those that no task of this node needs any more.
+    public var removedSecrets: [String] = []
+    public var removedConfigs: [String] = []
 
     public init() {}
 
@@ -129,6 +135,10 @@ public struct AssignmentsMessage: FieldCoded {
         try coder.field(5, "has_more", &hasMore)
         try coder.field(6, "tasks", &tasks)
         try coder.field(7, "removed_tasks", &removedTasks)
+        try coder.field(9, "secrets", &secrets)
+        try coder.field(10, "configs", &configs)
+        try coder.field(11, "removed_secrets", &removedSecrets)
+        try coder.field(12, "removed_configs", &removedConfigs)
     }
 }
 

@@ -11,6 +11,7 @@ public enum ManagersMethods {
     public static let forward = MethodDescriptor(service: service, method: "Forward", type: .unary)
     public static let attach = MethodDescriptor(service: service, method: "Attach", type: .unary)
     public static let detach = MethodDescriptor(service: service, method: "Detach", type: .unary)
+    public static let plugin = MethodDescriptor(service: service, method: "Plugin", type: .unary)
 }
 
 /// A node with a manager's certificate asks to be in the group.
@@ -116,6 +117,35 @@ public struct ForwardResponse: FieldCoded {
         try coder.field(1, "Status", &status, .omitEmpty)
         try coder.field(2, "ContentType", &contentType, .omitEmpty)
         try coder.field(3, "Body", &body, .omitEmpty)
+    }
+}
+
+/// The leader asks what a manager has of a plugin that the swarm is to use.
+public struct PluginInquiry: FieldCoded {
+    /// `role/name`.
+    public var name: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .omitEmpty)
+    }
+}
+
+/// What it has.
+public struct PluginReport: FieldCoded {
+    public var version: String = ""
+    /// Of the file, 64 hexadecimal digits.
+    public var sha256: String = ""
+    /// Why it cannot use the plugin; empty when it can.
+    public var problem: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Version", &version, .omitEmpty)
+        try coder.field(2, "SHA256", &sha256, .omitEmpty)
+        try coder.field(3, "Problem", &problem, .omitEmpty)
     }
 }
 

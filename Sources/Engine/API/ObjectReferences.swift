@@ -21,7 +21,7 @@ enum ObjectReferences {
         return try byPrefix(reference, "node", snapshot.nodes.values.map { $0 }, id: \.id)
     }
 
-    private static func byPrefix<Object>(_ reference: String, _ kind: String, _ all: [Object], id: (Object) -> ID) throws(ApusError) -> Object {
+    static func byPrefix<Object>(_ reference: String, _ kind: String, _ all: [Object], id: (Object) -> ID) throws(ApusError) -> Object {
         let found = reference.isEmpty ? [] : all.filter { id($0).text.hasPrefix(reference) }
         if found.count > 1 { throw ambiguous(reference, kind, found.count) }
         guard let only = found.first else { throw ApusError(.notFound, "\(kind) \(reference) not found") }

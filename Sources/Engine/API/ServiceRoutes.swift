@@ -83,6 +83,7 @@ struct ServiceRoutes: Sendable {
                 let snapshot = transaction.snapshot
                 spec.name = RandomName.generate { snapshot.service(named: $0) != nil }
             }
+            spec = try FileReferences.resolved(spec, in: transaction.snapshot)
             try ServiceValidation.check(spec, in: transaction.snapshot, replacing: nil)
             spec = spec.resolvingNetworks(in: transaction)
             let service = ServiceDraft.create(spec)
@@ -110,10 +111,11 @@ struct ServiceRoutes: Sendable {
             var wanted = spec
             // Never shown, so a client cannot send back what it has read.
             let known = source == "previous-spec" ? service.previousSpec : service.spec
+            wanted = try FileReferences.resolved(wanted, in: transaction.snapshot)
             wanted.task.container?.registryCredentials = credentials ?? known?.task.container?.registryCredentials
             wanted = wanted.resolvingNetworks(in: transaction)
             let changed = rollback.isEmpty ? ServiceDraft.update(service, to: wanted) : try ServiceDraft.rollback(service, now: .now)
-            try ServiceValidation.check(changed.spec, in: transaction.snapshot, replacing: service)
+            try ServiceValidation.check(try FileReferences.resolved(changed.spec, in: transaction.snapshot), in: transaction.snapshot, replacing: service)
             try transaction.update(.service(changed), matching: version)
         }
         return .json(["Warnings": .null])

@@ -7,8 +7,7 @@ import Swarm
 /// `/swarm`: init, join, inspect, update, unlock, leave.
 struct SwarmRoutes: Sendable {
     let swarm: SwarmNode
-    /// The certificate authority with a plugin name.
-    let authority: @Sendable (String) throws(ApusError) -> any CertificateAuthority
+    let plugins: PluginController
 
     func add(to router: inout Router) {
         router.add("GET", "/swarm") { request throws(ApusError) in
@@ -101,12 +100,16 @@ struct SwarmRoutes: Sendable {
         wish.key = spec.ca.signingKey
         wish.external = spec.ca.externalCAs
         wish.authority = spec.ca.externalCAs.isEmpty ? (old.signingAuthority == "external" ? "internal" : old.signingAuthority) : "external"
+        if wish.authority != old.signingAuthority { try await plugins.checkAuthority(wish.authority, manager) }
+        let (oldAuthority, newAuthority) = (
+            try await plugins.agreed.authority(old.plugins.certificateAuthority), try await plugins.agreed.authority(wish.authority)
+        )
         var kept = spec
         kept.ca.signingCertificate = ""
         kept.ca.signingKey = ""
         let stored = kept
         try await RootRotations.begin(
-            wish, store: manager.store, old: try authority(old.signingAuthority), new: try authority(wish.authority), now: .now
+            wish, store: manager.store, old: oldAuthority, new: newAuthority, now: .now
         ) { cluster throws(ApusError) in
             guard cluster.version == version else {
                 throw ApusError(.conflict, "update out of sequence: the swarm was changed by somebody else; look at it, and repeat")

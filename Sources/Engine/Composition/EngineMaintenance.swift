@@ -25,6 +25,7 @@ public struct EngineCleaner: Sendable {
         try await parts.containers.start()
         for container in parts.containers.list() { try await parts.containers.remove(container.id.text, force: true, volumes: true) }
         try await parts.containers.removeNetworksAndPorts()
+        try await parts.containers.removeAllFiles()
         await parts.registry.stop()
         try Files.removeTree(configuration.execRoot)
         data.close()

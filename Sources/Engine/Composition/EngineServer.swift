@@ -41,15 +41,21 @@ public struct EngineServer: Sendable {
         let routes = Latch<Router>()
         let forwarded = ForwardedCalls(routes)
         let taskLogs = TaskLogs(containers: parts.containers, runtime: parts.runtime)
+        let agreed = SwarmPlugins(registry: registry, events: events, logger: logger)
         let swarm = SwarmNode(
             SwarmEnvironment(
                 directory: "\(configuration.dataRoot)/swarm", containers: parts.containers, events: events,
                 describe: { configuration.describeNode(plugins: registry) }, scheduler: { (try? registry.scheduler()) ?? NoScheduler() },
-                authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) },
-                activePlugins: { PluginController.active(registry) }, answer: { await forwarded.answer($0) },
-                follow: { await StoreEvents.publish(from: $0, to: events) },
-                taskLogs: { try await taskLogs.copy($0, $1) }, onFailure: { failing.yield($0) }, logger: logger))
-        let plugins = PluginController(registry: registry, swarm: swarm, events: events)
+                authority: { name throws(ApusError) in try await agreed.authority(name) }, activePlugins: { agreed.active },
+                reportPlugin: { await agreed.report($0) }, answer: { await forwarded.answer($0) },
+                follow: { store in
+                    await withTaskGroup(of: Void.self) { group in
+                        group.addTask { await StoreEvents.publish(from: store, to: events) }
+                        group.addTask { await agreed.follow(store) }
+                    }
+                }, taskLogs: { try await taskLogs.copy($0, $1) }, onFailure: { failing.yield($0) }, logger: logger))
+        agreed.onScheduler { [weak swarm] in swarm?.managerPart?.orchestration.schedulerChanged() }
+        let plugins = PluginController(registry: registry, swarm: swarm, agreed: agreed, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)
         routes.set(router)
@@ -176,7 +182,7 @@ public struct EngineServer: Sendable {
         configuration: EngineConfiguration, engineID: String, swarm: SwarmNode, plugins: PluginController, parts: Parts, events: EventHub
     ) -> Router {
         var router = Router()
-        let (containers, runtime, registry) = (parts.containers, parts.runtime, parts.registry)
+        let (containers, runtime) = (parts.containers, parts.runtime)
         SystemRoutes(
             configuration: configuration, engineID: engineID, swarm: swarm, plugins: plugins, containers: containers, runtime: runtime
         ).add(to: &router)
@@ -184,9 +190,11 @@ public struct EngineServer: Sendable {
         ImageRoutes(
             runtime: runtime, containers: { id in containers.list().count { $0.configuration.imageID == id } }, events: events
         ).add(to: &router)
-        SwarmRoutes(swarm: swarm, authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) }).add(to: &router)
+        SwarmRoutes(swarm: swarm, plugins: plugins).add(to: &router)
         ServiceRoutes(swarm: swarm, containers: containers).add(to: &router)
         ServiceLogRoutes(swarm: swarm, containers: containers, runtime: runtime).add(to: &router)
+        SwarmFileRoutes<Secret>(swarm: swarm).add(to: &router)
+        SwarmFileRoutes<Config>(swarm: swarm).add(to: &router)
         TaskRoutes(swarm: swarm).add(to: &router)
         NodeRoutes(swarm: swarm).add(to: &router)
         PluginRoutes(plugins: plugins).add(to: &router)

@@ -109,6 +109,7 @@ final class House: Sendable {
     }
 
     func close() async {
+        try? await current.withLock { $0 }?.removeAllFiles()
         await halt()
         try? Files.removeTree(folder)
     }

@@ -22,8 +22,10 @@ extension ContainerEngine {
         configuration.name = try reserveName(request.name, for: id)
         do throws(ApusError) {
             try await place(&configuration, request, merged)
+            try await addFiles(request.files, to: &configuration)
             try await make(configuration, preparesNetwork: request.preparesNetwork)
         } catch {
+            await removeFiles(of: configuration.id)
             state.withLock { release(configuration, in: &$0) }
             throw error
         }

@@ -232,6 +232,7 @@ extension ContainerEngine {
         } catch  where error.code == .notFound {
             // It is gone already, which is what is wanted.
         }
+        await removeFiles(of: id)
         await detachNetworks(record.configuration)
         await giveBackAttachments(record.notes)
         if volumes || record.configuration.removeWhenEnded {

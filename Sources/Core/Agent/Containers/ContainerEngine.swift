@@ -107,6 +107,7 @@ public final class ContainerEngine: Sendable {
             for container in containers { adopt(container, in: &state, serving: balance.serving) }
         }
         await removeStrayNamespaces()
+        await removeStrayFiles()
     }
 
     /// Follows the runtime's events, health checks and restart policies until it is cancelled. The containers stay.

@@ -27,6 +27,8 @@ public struct ContainerRequest: Sendable {
     /// the network.
     public var extraHosts: [String] = []
     public var dns: DNSConfiguration?
+    /// Secrets and configs. Their content is kept nowhere but in memory.
+    public var files: [ContainerFile] = []
     /// Makes the network namespace and attaches it at creation, so that the start is quicker.
     public var preparesNetwork = false
     /// The task that it belongs to; empty for a container of its own.

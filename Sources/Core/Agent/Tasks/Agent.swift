@@ -58,7 +58,7 @@ public final class Agent: Sendable {
             images: ImagePuller(
                 runtime: containers.runtime, clock: clock, tasks: background,
                 configuration: .init(memory: configuration.pullMemory, patience: configuration.pullPatience), logger: logger),
-            reporter: reporter, withdrawals: withdrawals, permits: Semaphore(configuration.concurrency),
+            reporter: reporter, withdrawals: withdrawals, files: { [source] in source.files() }, permits: Semaphore(configuration.concurrency),
             withdrawalPatience: endpoints == nil ? .zero : configuration.withdrawalPatience, clock: clock, logger: logger)
         await withDiscardingTaskGroup { group in
             group.addTask { await reporter.run() }

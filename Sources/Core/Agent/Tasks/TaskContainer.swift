@@ -101,12 +101,6 @@ enum TaskContainer {
 
     private static func check(_ task: Task, _ spec: ContainerSpec, isLocalNetwork: (String) -> Bool) throws(ApusError) {
         guard !spec.image.isEmpty else { throw ApusError(.invalidArgument, "the service names no image") }
-        guard spec.secrets.isEmpty else {
-            throw ApusError(.unimplemented, "secrets are not supported yet: \(spec.secrets.map(\.secretName).joined(separator: ", "))")
-        }
-        guard spec.configs.isEmpty else {
-            throw ApusError(.unimplemented, "configs are not supported yet: \(spec.configs.map(\.configName).joined(separator: ", "))")
-        }
         for network in task.spec.networks where !isLocalNetwork(network.target) && place(of: network, in: task) == nil {
             throw ApusError(.notFound, "network \(network.target) not found: neither this node nor the task has it")
         }

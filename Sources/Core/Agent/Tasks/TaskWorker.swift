@@ -12,6 +12,8 @@ struct TaskContext: Sendable {
     var images: ImagePuller
     var reporter: StatusReporter
     var withdrawals: Withdrawals
+    /// The secrets and configs of the node's tasks, as they are now.
+    var files: @Sendable () -> AssignedFiles
     /// Creations and starts at the same time; pulls are not among them.
     var permits: Semaphore
     /// At most from leaving the balancer of this node until all others have left it too.
@@ -125,6 +127,8 @@ final class TaskWorker: Sendable {
             guard let container else { return .startFailed(ApusError(.failed, "the task has no container")) }
             do throws(ApusError) {
                 let containers = context.containers
+                // Its files are gone when the machine has started since the container was made.
+                try await containers.restoreFiles(try files(), of: container)
                 try await context.permits.withPermit { () async throws(ApusError) -> Void in _ = try await containers.start(container.text) }
                 let health = (try? containers.inspect(container.text))?.health
                 return .started(isWell: health == nil || health?.status == .healthy)
@@ -187,12 +191,19 @@ final class TaskWorker: Sendable {
         }
     }
 
+    private func files() throws(ApusError) -> [ContainerFile] {
+        guard let spec = task.withLock({ $0.spec.container }), !spec.secrets.isEmpty || !spec.configs.isEmpty else { return [] }
+        return try TaskFiles.files(of: spec, from: context.files())
+    }
+
     private func prepare() async throws(ApusError) -> ID {
         let task = task.withLock { $0 }
         let containers = context.containers
-        let request = try TaskContainer.request(
+        var prepared = try TaskContainer.request(
             for: task, node: context.node, hostname: context.hostname, platform: context.platform,
             isLocalNetwork: { (try? containers.network($0)) != nil })
+        prepared.files = try files()
+        let request = prepared
         if request.runtime.isEmpty {
             try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
         } else {
