@@ -3,6 +3,7 @@ import GRPCCore
 import Logging
 import PluginAPI
 import Raft
+import Security
 import Store
 import Wire
 
@@ -13,6 +14,8 @@ struct ManagersService: RegistrableRPCService {
     /// Why the caller is not heard, or `nil`.
     let refusal: @Sendable (PeerIdentity?) -> ApusError?
     let leader: @Sendable () -> String?
+    /// Makes sure that a node is at an address.
+    let dialBack: @Sendable (ID, NodeAddress) async throws(ApusError) -> Void
     let certificates: CertificateForwarding
     let reportPlugin: @Sendable (_ name: String) async -> PluginReport
     let answer: @Sendable (ForwardRequest) async -> ForwardResponse
@@ -33,8 +36,19 @@ struct ManagersService: RegistrableRPCService {
             try await leave(request, try manager(peer))
             return ManagersAnswer()
         }
+        methods.add(ManagersMethods.record, to: &router) { (request: RecordCertificateRequest, peer) throws(ApusError) in
+            let peer = try manager(peer)
+            let address = store.read().nodes[peer.nodeID]?.manager?.address ?? ""
+            try await certificates.service.record(chain: request.certificateChain, of: peer.nodeID, address: address)
+            return ManagersAnswer()
+        }
         methods.add(ManagersMethods.forward, to: &router) { (request: ForwardRequest, peer) throws(ApusError) in
-            _ = try manager(peer)
+            if let error = refusal(peer) { throw error }
+            guard store.isLeader else {
+                var response = ForwardResponse()
+                response.isRefused = true
+                return response
+            }
             return await answer(request)
         }
         methods.add(ManagersMethods.attach, to: &router) { (request: AttachNetworkRequest, peer) throws(ApusError) in
@@ -90,6 +104,9 @@ struct ManagersService: RegistrableRPCService {
     private func join(_ request: JoinGroupRequest, _ peer: PeerIdentity) async throws(ApusError) -> JoinGroupResponse {
         let endpoint = try NodeAddress(request.address)
         guard request.memberID != 0 else { throw ApusError(.invalidArgument, "a manager needs a number") }
+        // A member that cannot be reached could cost the group its majority: it is spoken to before it counts.
+        let contact = MemberContact(node: peer.nodeID, address: endpoint.description)
+        if store.raft.membership.contacts[MemberID(request.memberID)] != contact { try await dialBack(peer.nodeID, endpoint) }
         let old = try await store.update { transaction throws(ApusError) -> UInt64 in
             guard var node = transaction.snapshot.nodes[peer.nodeID] else {
                 throw ApusError(.permissionDenied, "node \(peer.nodeID) is not part of this swarm, or was removed from it")
@@ -115,7 +132,7 @@ struct ManagersService: RegistrableRPCService {
         directory.add([member])
         // A manager that lost its folder comes back with another number.
         if old != 0, old != request.memberID { try await store.raft.remove(MemberID(old)) }
-        try await store.raft.addLearner(MemberID(request.memberID))
+        try await store.raft.addLearner(MemberID(request.memberID), at: contact)
         logger.info("manager \(MemberID(request.memberID)) at \(endpoint) joins", metadata: ["node": "\(peer.nodeID)"])
         var response = JoinGroupResponse()
         response.members = directory.all

@@ -13,18 +13,19 @@ final class NodePart: Sendable {
     let dispatcher: RemoteDispatcher
     let renewer: CertificateRenewer
     private let agent: Agent
-    private let record: Mutex<NodeRecord>
+    let file: NodeRecordFile
     private let environment: SwarmEnvironment
 
     /// - Parameters:
     ///   - manager: This node's own part as a manager, if it has one at the moment.
     ///   - onCertificate: Called with every new certificate, after the connections have it.
     init(
-        _ record: NodeRecord, certificate: NodeCertificate, lock: @escaping @Sendable () -> LocalLock?,
+        _ file: NodeRecordFile, certificate: NodeCertificate, lock: @escaping @Sendable () -> LocalLock?,
         manager: @escaping @Sendable () -> ManagerPart?, onCertificate: @escaping @Sendable (NodeCertificate) async -> Void,
         environment: SwarmEnvironment
     ) throws(ApusError) {
-        self.record = Mutex(record)
+        self.file = file
+        let record = file.record
         self.environment = environment
         let logger = environment.logger
         let credentials = try TransportCredentials(certificate)
@@ -104,18 +105,8 @@ final class NodePart: Sendable {
 
     private func remember(_ managers: [String]) {
         guard !managers.isEmpty else { return }
-        let (directory, logger) = (environment.directory, environment.logger)
-        record.withLock { record in
-            guard record.managers != managers else { return }
-            record.managers = managers
-            do throws(ApusError) {
-                // A manager's part writes the same file: what it has to say is kept.
-                var stored = try NodeRecord.read(directory: directory) ?? record
-                stored.managers = managers
-                try stored.write(directory: directory)
-            } catch {
-                logger.error("the managers could not be remembered: \(error.message)")
-            }
+        do throws(ApusError) { try file.update { $0.managers = managers } } catch {
+            environment.logger.error("the managers could not be remembered: \(error.message)")
         }
     }
 }

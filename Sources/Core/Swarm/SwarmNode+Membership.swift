@@ -40,13 +40,11 @@ extension SwarmNode {
                 cluster.joinTokens = identity.tokens
                 cluster.tls = identity.tls
                 if cluster.spec.encryption.autoLockManagers { cluster.unlockKey = try UnlockKey.generate().description }
-                try await start(record, identity.certificate, isJoining: false)
+                try await start(record, identity.certificate, isJoining: false, isFinished: false)
                 try await create(cluster, record, identity.record, beginning.availability)
                 try applyLock(cluster)
                 // Last: what is there without this file was not finished.
-                var finished = record
-                finished.members = try manager().members
-                try finished.write(directory: directory)
+                try current.withLock { $0?.node }?.file.finish()
             } catch {
                 await end()
                 try? Files.removeTree(directory)
@@ -169,6 +167,10 @@ extension SwarmNode {
         while ContinuousClock.now < due {
             guard let current = current.withLock({ $0 }), let node = current.node else { return }
             let isManager = node.renewer.certificate.role == .manager
+            // What only a person can put right is said at once.
+            if let problem = current.joinProblem, problem.code == .invalidArgument {
+                throw ApusError(.timedOut, "the node is part of the swarm, but not among its managers: \(problem.message)")
+            }
             var news = node.dispatcher.news().makeAsyncIterator()
             if let latest = await news.next(), case .connected = latest.connection, !isManager || current.manager?.isVoter == true { return }
             do { try await ConcurrentTask.sleep(for: .milliseconds(20)) } catch { break }

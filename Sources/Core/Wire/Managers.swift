@@ -8,6 +8,7 @@ public enum ManagersMethods {
     public static let complete = MethodDescriptor(service: service, method: "Complete", type: .unary)
     public static let leave = MethodDescriptor(service: service, method: "Leave", type: .unary)
     public static let certificate = MethodDescriptor(service: service, method: "Certificate", type: .unary)
+    public static let record = MethodDescriptor(service: service, method: "Record", type: .unary)
     public static let forward = MethodDescriptor(service: service, method: "Forward", type: .unary)
     public static let attach = MethodDescriptor(service: service, method: "Attach", type: .unary)
     public static let detach = MethodDescriptor(service: service, method: "Detach", type: .unary)
@@ -52,6 +53,18 @@ public struct GroupMember: FieldCoded {
         try coder.field(1, "MemberID", &memberID, .omitEmpty)
         try coder.field(2, "NodeID", &nodeID)
         try coder.field(3, "Address", &address, .omitEmpty)
+    }
+}
+
+/// The caller has signed itself a certificate, and wants it on record.
+public struct RecordCertificateRequest: FieldCoded {
+    /// PEM, the node's own first.
+    public var certificateChain: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "CertificateChain", &certificateChain)
     }
 }
 
@@ -110,6 +123,8 @@ public struct ForwardResponse: FieldCoded {
     public var status: UInt64 = 0
     public var contentType: String = ""
     public var body: [UInt8] = []
+    /// Nothing was done: whom it reached does not lead. Everything else is empty then.
+    public var isRefused = false
 
     public init() {}
 
@@ -117,6 +132,7 @@ public struct ForwardResponse: FieldCoded {
         try coder.field(1, "Status", &status, .omitEmpty)
         try coder.field(2, "ContentType", &contentType, .omitEmpty)
         try coder.field(3, "Body", &body, .omitEmpty)
+        try coder.field(4, "IsRefused", &isRefused, .omitEmpty)
     }
 }
 

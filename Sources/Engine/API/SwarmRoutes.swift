@@ -56,7 +56,7 @@ struct SwarmRoutes: Sendable {
             worker: request.flag("rotateWorkerToken"), manager: request.flag("rotateManagerToken"), unlockKey: request.flag("rotateManagerUnlockKey"))
         let old = try cluster(in: manager.store.read())
         if spec.ca.forceRotate != old.spec.ca.forceRotate || spec.ca.externalCAs != old.spec.ca.externalCAs || !spec.ca.signingCertificate.isEmpty {
-            try await rotate(spec, old, version, manager)
+            try await rotate(spec, old, version, rotation, manager)
         } else {
             try await manager.store.update { transaction throws(ApusError) in
                 var cluster = try cluster(in: transaction.snapshot)
@@ -94,7 +94,9 @@ struct SwarmRoutes: Sendable {
     }
 
     /// `swarm ca --rotate`, and going over to or from external signers.
-    private func rotate(_ spec: ClusterSpec, _ old: Cluster, _ version: Version, _ manager: ManagerPart) async throws(ApusError) {
+    private func rotate(
+        _ spec: ClusterSpec, _ old: Cluster, _ version: Version, _ rotation: TokenRotation, _ manager: ManagerPart
+    ) async throws(ApusError) {
         var wish = RootRotationRequest()
         wish.certificate = spec.ca.signingCertificate
         wish.key = spec.ca.signingKey
@@ -114,7 +116,7 @@ struct SwarmRoutes: Sendable {
             guard cluster.version == version else {
                 throw ApusError(.conflict, "update out of sequence: the swarm was changed by somebody else; look at it, and repeat")
             }
-            try Self.change(&cluster, stored, TokenRotation())
+            try Self.change(&cluster, stored, rotation)
         }
     }
 }
