@@ -35,7 +35,9 @@ extension NetworkBridge {
             guard let bridge = try netlink.link(named: plan.bridgeName) else { return false }
             var interface = SandboxInterface(
                 name: plan.hostInterface(for: request.containerID), bridgeIndex: bridge.index, mtu: plan.mtu, request: request)
-            interface.isIsolated = !plan.allowsPeers
+            // Where bridge netfilter is on, the rules see what is bridged, and let through what the balancer translated: a task that asks a published port
+            // may be led to a neighbour, or to itself. Where it is off, such packets are routed, and only the ports themselves can keep the others apart.
+            interface.isIsolated = !plan.allowsPeers && SystemSetting.read("net/bridge/bridge-nf-call-iptables") != "1"
             if request.isDefaultRoute, !plan.isInternal {
                 interface.gateways = [plan.gateway.address]
                 if request.addressV6 != nil, let gateway = plan.gatewayV6 { interface.gateways.append(gateway.address) }

@@ -1,3 +1,4 @@
+public import Agent
 import Dispatcher
 public import PluginAPI
 import Store
@@ -5,7 +6,7 @@ import Synchronization
 public import Wire
 
 /// Places in attachable networks for containers of this node that are no tasks. The agent asks for them.
-extension SwarmNode {
+extension SwarmNode: AttachmentProvider {
     /// A place, as the task that stands for it, with its addresses. Asked again for the same container and network, it is the same place.
     /// - Throws: `unavailable` outside of a swarm and without a leader; otherwise as the leader says: `notFound`, `permissionDenied`, `invalidArgument`,
     ///   `conflict`.
@@ -26,6 +27,18 @@ extension SwarmNode {
         request.taskID = place
         let _: ManagersAnswer = try await LeaderClient.callLeader(
             ManagersMethods.detach, request, among: part.dispatcher.managers, over: part.connections)
+    }
+
+    /// A place for a container that the engine makes.
+    public nonisolated func attach(_ wanted: NetworkPlaceRequest) async throws(ApusError) -> Task {
+        guard current.withLock({ $0 }) != nil else { throw ApusError(.notFound, "network \(wanted.network) not found") }
+        var request = AttachNetworkRequest()
+        request.network = wanted.network
+        request.containerID = wanted.containerID
+        request.containerName = wanted.containerName
+        request.aliases = wanted.aliases
+        request.address = wanted.address
+        return try await attach(request)
     }
 
     private nonisolated func parts() throws(ApusError) -> (ID, NodePart, ManagerPart?) {

@@ -198,7 +198,9 @@ struct NetworkRoutes: Sendable {
         }
         guard let manager = swarm.managerPart else { return .json(["NetworksDeleted": .array(deleted)]) }
         if !manager.store.isLeader, !request.isForwarded, manager.leaderAddress != nil {
-            let answer = try await manager.forward(request.forwarded)
+            guard let answer = try await manager.forward(request.forwarded) else {
+                throw ApusError(.unavailable, "the managers have no leader now: try again")
+            }
             if answer.status >= 400 { return APIResponse(answer) }
             deleted += (try? JSONValue.parse(answer.body))?["NetworksDeleted"]?.array ?? []
             return .json(["NetworksDeleted": .array(deleted)])

@@ -61,12 +61,11 @@ struct SystemRoutes: Sendable {
     private func information() async throws(ApusError) -> JSONValue {
         let details = containers.list()
         let runtimeInformation = try await runtime.information()
-        let warnings = runtimeInformation.warnings + plugins.agreed.warnings
         let system = SystemName.current
         let description = configuration.describeNode(plugins: nil)
         let networkPlugins = await plugins.list().filter { $0.identity?.role == .network && $0.isEnabled }.compactMap(\.identity?.name)
         let substitution = plugins.registry.substitution(for: .balancer)
-        let warnings = runtimeInformation.warnings + (substitution.map { [$0.warning] } ?? [])
+        let warnings = runtimeInformation.warnings + plugins.agreed.warnings + (substitution.map { [$0.warning] } ?? [])
         func count(_ phase: ContainerPhase) -> JSONValue { .integer(Int64(details.count { $0.state.phase == phase })) }
         return [
             "ID": .string(engineID), "Containers": .integer(Int64(details.count)), "ContainersRunning": count(.running),

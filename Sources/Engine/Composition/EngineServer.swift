@@ -8,6 +8,7 @@ public import Logging
 import Names
 import NIOCore
 import NIOPosix
+import Orchestration
 public import PluginAPI
 import PluginHost
 import Swarm
@@ -29,7 +30,8 @@ public struct EngineServer: Sendable {
         let started = ContinuousClock.now
         let data = try DataRoot.open(configuration.dataRoot)
         defer { data.close() }
-        try Files.makeDirectory(configuration.execRoot, permissions: 0o711)
+        let execution = try ExecRoot.lock(configuration.execRoot)
+        defer { withExtendedLifetime(execution) {} }
         try writePidFile()
         defer { if !configuration.pidFile.isEmpty { unlink(configuration.pidFile) } }
 
@@ -55,6 +57,7 @@ public struct EngineServer: Sendable {
                     }
                 }, taskLogs: { try await taskLogs.copy($0, $1) }, onFailure: { failing.yield($0) }, logger: logger))
         agreed.onScheduler { [weak swarm] in swarm?.managerPart?.orchestration.schedulerChanged() }
+        parts.containers.setAttachmentProvider(swarm)
         let plugins = PluginController(registry: registry, swarm: swarm, agreed: agreed, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)
@@ -200,7 +203,7 @@ public struct EngineServer: Sendable {
         PluginRoutes(plugins: plugins).add(to: &router)
         VolumeRoutes(runtime: runtime, events: events).add(to: &router)
         NetworkRoutes(
-            containers: containers, swarm: swarm, driver: { name throws(ApusError) in try registry.network(named: name) }
+            containers: containers, swarm: swarm, driver: { name throws(ApusError) in try parts.registry.network(named: name) }
         ).add(to: &router)
         EventRoutes(events: events).add(to: &router)
         return router
@@ -238,6 +241,21 @@ enum StartUpMemory {
     static func release() {
         apus_trim_allocator()
         apus_release_start_up_pages()
+    }
+}
+
+/// An exec root that this engine alone uses.
+enum ExecRoot {
+    /// What an engine finds in its exec root and does not know, it takes for its own of another time, and ends: two engines must not share one.
+    /// - Throws: `conflict` when another engine has it.
+    static func lock(_ path: String) throws(ApusError) -> FileLock {
+        try Files.makeDirectory(path, permissions: 0o711)
+        do throws(ApusError) {
+            return try FileLock(path: "\(path)/lock")
+        } catch {
+            guard error.code == .conflict else { throw error }
+            throw ApusError(.conflict, "the exec root \(path) is in use: \(error.message). Stop that engine, or give this one another --exec-root")
+        }
     }
 }
 
