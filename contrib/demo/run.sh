@@ -99,7 +99,7 @@ ask 5
 
 step "names in the network, seen by a container"
 seen=$(apus ps -q --filter name=frontend | head -n 1)
-[ -z "$seen" ] || nsenter --net="$root/1/exec/netns/$(apus inspect --format '{{.ID}}' "$seen")" busybox nslookup tasks.frontend 127.0.0.11 | sed -n 's/^Address.*: \(10\.[0-9.]*\)$/tasks.frontend is \1/p'
+[ -z "$seen" ] || nsenter --net="$root/1/exec/netns/$(apus inspect --format '{{.Id}}' "$seen")" busybox nslookup tasks.frontend 127.0.0.11 | sed -n 's/^Address.*: \(10\.[0-9.]*\)$/tasks.frontend is \1/p'
 
 step "ten replicas"
 show apus service scale frontend=10
