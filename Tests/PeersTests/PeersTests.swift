@@ -92,7 +92,8 @@ private final class Managers: Sendable {
         let service = RaftService(
             node: node,
             refusal: { peer, member in
-                (1...9).contains(member.number) && Self.nodeID(member.number) == peer.nodeID ? nil : ApusError(.permissionDenied, "node \(peer.nodeID) may not speak for member \(member)")
+                (1...9).contains(member.number) && Self.nodeID(member.number) == peer.nodeID
+                    ? nil : ApusError(.permissionDenied, "node \(peer.nodeID) may not speak for member \(member)")
             }, identity: { identity })
         let inProcess = InProcessTransport()
         let server = GRPCServer(transport: inProcess.server, services: [service])

@@ -50,7 +50,9 @@ private struct Numbered: FieldCoded {
         #expect(try JSONValue.parse("\(number)").text() == "\(number)")
         #expect(try JSONFields.decode(Numbered.self, from: try JSONValue.parse(JSONFields.encode(Numbered(number: number)).bytes())).number == number)
         // As it was once written: what is left of it can be read.
-        #expect(try JSONFields.decode(Numbered.self, from: try JSONValue.parse("{\"Number\":1.5549713568147804e+19}")).number >> 11 == 15_549_713_568_147_804_160 >> 11)
+        #expect(
+            try JSONFields.decode(Numbered.self, from: try JSONValue.parse("{\"Number\":1.5549713568147804e+19}")).number >> 11 == 15_549_713_568_147_804_160
+                >> 11)
     }
 
     @Test func keepsOrderAndIntegers() throws {

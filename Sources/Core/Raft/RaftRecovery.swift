@@ -80,7 +80,8 @@ public enum RaftRecovery {
         }
         // As if this member had won an election in a term that nobody else has seen.
         let term = max(storage.hardState.term, last.term) + 1
-        let known = (storage.entries.compactMap { $0.kind == .membership ? Membership(decoding: $0.payload) : nil }.last ?? storage.snapshot.membership).contacts
+        let known = (storage.entries.compactMap { $0.kind == .membership ? Membership(decoding: $0.payload) : nil }.last ?? storage.snapshot.membership)
+            .contacts
         let alone = Membership(voters: [member], contacts: known.filter { $0.key == member })
         let membership = LogEntry(index: last.index + 1, term: term, kind: .membership, payload: alone.encoded())
         do throws(ApusError) {

@@ -159,6 +159,8 @@ public final class ObjectStore: Sendable {
     // MARK: Raft
 
     public var isLeader: Bool { state.published.withLock { $0.role.role == .leader } }
+    /// Whether this manager leads and holds everything that was committed: only then does it know who is part of the swarm.
+    public var isSettledLeader: Bool { state.published.withLock { $0.leading != nil } }
     public var leaderID: MemberID? { state.published.withLock { $0.role.leader } }
     /// This manager's own number.
     public var memberID: MemberID { node.memberID }

@@ -94,7 +94,7 @@ public final class ManagerPart: Sendable {
         let leader = Self.leader(store, directory)
         let refusal = Self.refusal(store)
         let forwarding = CertificateForwarding(
-            service: certificates, isLeading: { store.isLeader },
+            service: certificates, isLeading: { store.isSettledLeader },
             forward: { request throws(ApusError) in
                 guard let leader = leader() else { throw ApusError(.unavailable, "the managers have no leader now: try again") }
                 do throws(DispatcherFailure) {
@@ -126,10 +126,12 @@ public final class ManagerPart: Sendable {
     private static func publisher(_ environment: SwarmEnvironment) -> @Sendable (IdentityEvent) -> Void {
         { event in
             // What is on record every manager shows, when it has the record.
-            if !event.isOnRecord { environment.events.publish(
-                .init(
-                    type: event.type, action: event.kind.rawValue, actorID: event.nodeID.text, attributes: event.attributes, scope: "swarm",
-                    time: event.time)) }
+            if !event.isOnRecord {
+                environment.events.publish(
+                    .init(
+                        type: event.type, action: event.kind.rawValue, actorID: event.nodeID.text, attributes: event.attributes, scope: "swarm",
+                        time: event.time))
+            }
             let level: Logger.Level = event.kind == .refused || event.kind == .alarm ? .warning : .info
             environment.logger.log(
                 level: level, "\(event.kind.rawValue)", metadata: event.attributes.mapValues { .string($0) }.merging(["node": "\(event.nodeID)"]) { $1 })
@@ -150,13 +152,14 @@ public final class ManagerPart: Sendable {
             guard let peer else { return ApusError(.unauthenticated, "a manager must show its certificate") }
             guard peer.role == .manager else { return ApusError(.permissionDenied, "this is for managers, and node \(peer.nodeID) is a worker") }
             let snapshot = store.read()
-            // A manager that was away may know less than who calls; the leader knows everything.
+            // A manager that was away may know less than who calls; also a leader, until it has applied what it could not know to be decided before it led.
+            // Refusing its voters then, it would never come that far.
             guard let cluster = snapshot.cluster else { return nil }
             guard peer.clusterID == cluster.id else {
                 return ApusError(.permissionDenied, "node \(peer.nodeID) has a certificate of another swarm, \(peer.clusterID)")
             }
-            guard store.isLeader else { return nil }
-            guard let node = snapshot.nodes[peer.nodeID] else {
+            guard store.isSettledLeader else { return nil }
+            guard let node = store.read().nodes[peer.nodeID] else {
                 return ApusError(.permissionDenied, "node \(peer.nodeID) is not part of this swarm, or was removed from it")
             }
             guard node.spec.role == .manager || node.manager != nil else {
@@ -233,7 +236,7 @@ public final class ManagerPart: Sendable {
         let snapshot = store.read()
         guard let cluster = snapshot.cluster else { return nil }
         if peer.clusterID != cluster.id { return "node \(peer.nodeID) is of another swarm, \(peer.clusterID)" }
-        if store.isLeader, snapshot.nodes[peer.nodeID] == nil { return "node \(peer.nodeID) is not part of the swarm" }
+        if store.isSettledLeader, store.read().nodes[peer.nodeID] == nil { return "node \(peer.nodeID) is not part of the swarm" }
         return nil
     }
 
@@ -392,7 +395,9 @@ public final class ManagerPart: Sendable {
             return response.isRefused ? nil : response
         } catch {
             if error.error == LeaderClient.unsent { return nil }
-            throw error.error
+            guard error.error.code == .unavailable else { throw error.error }
+            throw ApusError(
+                .unavailable, "the leader was lost before it answered (\(error.error.message)): this was done or not; look, and repeat it if need be")
         }
     }
 

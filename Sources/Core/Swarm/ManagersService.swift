@@ -44,7 +44,7 @@ struct ManagersService: RegistrableRPCService {
         }
         methods.add(ManagersMethods.forward, to: &router) { (request: ForwardRequest, peer) throws(ApusError) in
             if let error = refusal(peer) { throw error }
-            guard store.isLeader else {
+            guard store.isSettledLeader else {
                 var response = ForwardResponse()
                 response.isRefused = true
                 return response
@@ -75,7 +75,7 @@ struct ManagersService: RegistrableRPCService {
     private func manager(_ peer: PeerIdentity?) throws(ApusError) -> PeerIdentity {
         if let error = refusal(peer) { throw error }
         guard let peer else { throw ApusError(.unauthenticated, "a manager must show its certificate") }
-        guard store.isLeader else { throw ApusError(.unavailable, "this manager is not the leader: turn to the leader") }
+        guard store.isSettledLeader else { throw ApusError(.unavailable, "this manager is not the leader: turn to the leader") }
         return peer
     }
 
