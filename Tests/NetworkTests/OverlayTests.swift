@@ -230,6 +230,20 @@ import Testing
         }
     }
 
+    @Test func aPortThatIsTakenIsNamed() async throws {
+        try await OverlayLaboratory.run(hosts: 1) { laboratory in
+            let host = laboratory.hosts[0]
+            var network = try overlayNetwork("late", vni: 4106)
+            network.underlay = host.address
+            let squatter = try Server("squatter", in: host.namespace, port: 4789, udp: true)
+            let error = await failure { try await host.driver.create(network) }
+            #expect(error?.message.contains("port 4789") == true && error?.message.contains("late") == true)
+            await squatter.stop()
+            try await host.driver.create(network)
+            try await host.driver.remove(network)
+        }
+    }
+
     @Test func aFailedAttachLeavesNothing() async throws {
         try await OverlayLaboratory.run(hosts: 1) { laboratory in
             let host = laboratory.hosts[0]

@@ -16,6 +16,8 @@ struct Encryption: Sendable {
     var networks: [ID: Network] = [:]
     /// `nil` as long as nobody has told.
     var keys: PairKeys?
+    /// Whether the kernel has what all this asks for. After a failure it has not, and whatever needs it is refused.
+    var isInForce = false
 
     /// Takes keys that are as new as those known, or newer: a request may be older than the last change.
     mutating func take(_ new: PairKeys) {
@@ -52,14 +54,16 @@ extension NetworkOverlay {
         let entry = Encryption.Network(vni: network.vni, port: network.dataPathPort, underlay: underlay)
         let isNew = state.withLock { $0.encryption.networks[network.id] != entry }
         if isNew { try probeEncryption(underlay) }
-        let isChanged = state.withLock { state in
+        let isInForce = state.withLock { state in
             let before = state.encryption.keys
             state.encryption.networks[network.id] = entry
             state.encryption.take(keys)
-            return isNew || state.encryption.keys != before
+            if isNew || state.encryption.keys != before { state.encryption.isInForce = false }
+            return state.encryption.isInForce
         }
-        if isNew { try installRules() }
-        if isChanged { try reconcileEncryption() }
+        if isInForce { return }
+        try installRules()
+        try reconcileEncryption()
     }
 
     /// Has the frames of an encrypted network marked, before its device is made. Runs on the thread.
@@ -77,7 +81,12 @@ extension NetworkOverlay {
 
     /// Forgets a network that is removed. Runs on the thread.
     func endEncryption(of network: ID) throws(ApusError) {
-        guard state.withLock({ $0.encryption.networks.removeValue(forKey: network) }) != nil else { return }
+        let isEncrypted = state.withLock { state in
+            guard state.encryption.networks.removeValue(forKey: network) != nil else { return false }
+            state.encryption.isInForce = false
+            return true
+        }
+        guard isEncrypted else { return }
         try installRules()
         try reconcileEncryption()
     }
@@ -124,6 +133,7 @@ extension NetworkOverlay {
         }
         wanted.formUnion(outgoing)
         try apply(wanted, outgoing, policies)
+        state.withLock { $0.encryption.isInForce = true }
     }
 
     private func apply(_ wanted: Set<SecurityAssociation>, _ outgoing: Set<SecurityAssociation>, _ policies: Set<SecurityPolicy>) throws(ApusError) {

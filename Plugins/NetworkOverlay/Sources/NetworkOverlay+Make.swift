@@ -12,6 +12,7 @@ extension NetworkOverlay {
         guard (1...0xff_ffff).contains(network.vni) else {
             throw ApusError(.invalidArgument, "\(network.vni) is no number of a VXLAN: it must be from 1 to 16777215")
         }
+        guard network.dataPathPort > 0 else { throw ApusError(.invalidArgument, "0 is no port for VXLAN") }
         guard let underlay = network.underlay else {
             throw ApusError(.invalidArgument, "an overlay needs the node's address on the underlay; is this node in a swarm?")
         }
@@ -40,7 +41,12 @@ extension NetworkOverlay {
         if link.masterIndex != bridge.index || !link.isUp || link.mtu != mtu {
             try inside.change(linkAt: link.index, LinkChange(mtu: mtu, masterIndex: bridge.index))
             try ForwardingTable(ofDeviceAt: link.index, inNamespace: path).closePort()
-            try inside.change(linkAt: link.index, LinkChange(isUp: true))
+            do throws(ApusError) {
+                try inside.change(linkAt: link.index, LinkChange(isUp: true))
+            } catch {
+                // Only then does it take the port.
+                throw error.during("the VXLAN device cannot be set up; is the UDP port \(device.port) of this node taken by another program?")
+            }
             host.log(.debug, "network \(plan.networkName): VXLAN \(network.vni) from \(underlay) of \(uplink.name), MTU \(mtu), is in place")
         }
         return link

@@ -125,14 +125,15 @@ public final class NetworkOverlay: NetworkDriver {
     public func setSurroundings(_ surroundings: NetworkSurroundings) async throws(ApusError) {
         do throws(ApusError) {
             try await thread.run { [self] () throws(ApusError) in
-                let isRecovered = state.withLock { state in
-                    defer { state.isRecovered = true }
+                if state.withLock({ !$0.isRecovered }) { try recoverEncryption() }
+                let isInForce = state.withLock { state in
+                    state.isRecovered = true
+                    if state.surroundings != surroundings { state.encryption.isInForce = false }
                     state.surroundings = surroundings
-                    return state.isRecovered
+                    return state.encryption.isInForce
                 }
-                if !isRecovered { try recoverEncryption() }
                 try installRules()
-                try reconcileEncryption()
+                if !isInForce { try reconcileEncryption() }
             }
         } catch {
             throw error.during("the networks of the swarm are not protected")
