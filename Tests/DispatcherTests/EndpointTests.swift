@@ -222,12 +222,12 @@ import Wire
     }
 
     /// Whatever happens, and whatever the leader misses, every node has what the state says.
-    @Test(arguments: 1...20 as ClosedRange<UInt64>)
+    @Test(arguments: 1...10 as ClosedRange<UInt64>)
     func everyNodeHasWhatTheStateSays(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         var world = makeWorld()
         var number = 0
-        for step in 0..<300 {
+        for step in 0..<200 {
             let chance = Int.random(in: 0..<100, using: &generator)
             if chance < 4 {
                 world.changeLeader()

@@ -61,7 +61,7 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
                 publication.end()
                 return StreamingServerResponse(single: ServerResponse(message: PublishLogsResponse()))
             } catch {
-                publication.end(DispatcherFailure(error).error)
+                publication.breakOff(error)
                 throw status(error)
             }
         }

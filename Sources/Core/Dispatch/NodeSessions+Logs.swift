@@ -148,7 +148,12 @@ public final class LogPublication<Store: SwarmStore>: Sendable {
         if !message.error.isEmpty { current.pipe.finish(ApusError(.failed, message.error)) }
     }
 
-    /// The node sends no more.
-    /// - Parameter error: why, unless that was all.
-    public func end(_ error: ApusError? = nil) { reading.withLock { $0 }?.pipe.finish(error) }
+    /// That was all.
+    public func end() { reading.withLock { $0 }?.pipe.finish() }
+
+    /// The node sends no more, although there may be more.
+    public func breakOff(_ error: any Error) {
+        guard let reading = reading.withLock({ $0 }) else { return }
+        reading.pipe.finish(ApusError(.unavailable, "node \(reading.node) broke off: \(DispatcherFailure(error).error.message)"))
+    }
 }

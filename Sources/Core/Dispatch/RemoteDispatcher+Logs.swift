@@ -60,6 +60,8 @@ extension RemoteDispatcher {
         try await send(message)
         do {
             try await source(subscription) { [message] data in
+                // A transport may take more although nobody reads it.
+                try ConcurrentTask.checkCancellation()
                 var message = message
                 message.data = data
                 try await send(message)

@@ -41,9 +41,8 @@ struct LocalDispatcherClient: DispatcherClient {
             try await produce { try await publication.take($0) }
             publication.end()
         } catch {
-            let failure = failure(error)
-            publication.end(failure.error)
-            throw failure
+            publication.breakOff(error)
+            throw failure(error)
         }
     }
 
