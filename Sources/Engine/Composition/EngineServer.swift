@@ -7,6 +7,7 @@ import Glibc
 public import Logging
 import NIOCore
 import NIOPosix
+import Orchestration
 public import PluginAPI
 import PluginHost
 import Swarm
