@@ -110,7 +110,9 @@ struct PluginController: Sendable {
     }
 
     private func giveUp(_ plugin: PluginInfo, force: Bool, _ manager: ManagerPart) async throws(ApusError) {
-        guard let identity = plugin.identity, let cluster = manager.store.read().cluster else { throw ApusError(.conflict, "plugin \(plugin.name) is not enabled") }
+        guard let identity = plugin.identity, let cluster = manager.store.read().cluster else {
+            throw ApusError(.conflict, "plugin \(plugin.name) is not enabled")
+        }
         let recorded = identity.role == .scheduler ? cluster.plugins.scheduler : cluster.plugins.certificateAuthority
         let defaults = try await registry.inspect("\(identity.role.rawValue)/\(identity.role == .scheduler ? "spread" : "internal")")
         // The registry says what is wrong with giving up the default, and forgets what is not in use.
@@ -141,7 +143,9 @@ struct PluginController: Sendable {
         }
         guard !cluster.root.key.isEmpty else {
             throw ApusError(
-                .conflict, "the key of the swarm's root is with an external authority, and \(agreement.identity) needs it: apus swarm ca --rotate makes another root")
+                .conflict,
+                "the key of the swarm's root is with an external authority, and \(agreement.identity) needs it: "
+                    + "apus swarm ca --rotate makes another root")
         }
     }
 

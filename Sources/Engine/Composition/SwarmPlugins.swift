@@ -37,9 +37,11 @@ final class SwarmPlugins: Sendable {
             let (snapshot, commits) = store.watch()
             if let cluster = snapshot.cluster { await apply(cluster.plugins) }
             for await commit in commits {
-                guard let cluster = commit.changes.compactMap({ change -> Cluster? in
-                    if case .cluster(let cluster) = change.object { cluster } else { nil }
-                }).last else { continue }
+                guard
+                    let cluster = commit.changes.compactMap({ change -> Cluster? in
+                        if case .cluster(let cluster) = change.object { cluster } else { nil }
+                    }).last
+                else { continue }
                 await apply(cluster.plugins)
             }
             try? await ConcurrentTask.sleep(for: .milliseconds(50))
