@@ -9,10 +9,10 @@ extension ClusterTests {
         @Test func theLeadersSideIsCutOff() async throws {
             try await ClusterHarness.with(managers: 5) { cluster in
                 try await cluster.createService("web", replicas: 5)
-                let leader = try await cluster.leader()
-                let follower = try #require(cluster.nodes.first { $0 !== leader })
-                let others = cluster.nodes.filter { $0 !== leader && $0 !== follower }
-                try await Self.cutOff([leader, follower], others, cluster)
+                // The leader is among them, and one more.
+                let minority = Self.first(2, of: cluster.nodes, startingWith: try await cluster.leader())
+                let majority = cluster.nodes.filter { node in !minority.contains { $0 === node } }
+                try await Self.cutOff(minority, majority, cluster)
             }
         }
 
@@ -25,6 +25,10 @@ extension ClusterTests {
                 try await Self.cutOff(minority, majority, cluster)
                 #expect(try await cluster.leader() === leader, "managers that come back move no leadership")
             }
+        }
+
+        private static func first(_ count: Int, of nodes: [ClusterNode], startingWith first: ClusterNode) -> [ClusterNode] {
+            [first] + nodes.filter { $0 !== first }.prefix(count - 1)
         }
 
         /// The majority goes on, the minority refuses, and both agree when they see each other again.
