@@ -75,6 +75,8 @@ final class SwarmPlugins: Sendable {
     private func lack(_ role: PluginRole, _ name: String, _ error: ApusError) {
         let isNews = state.withLock { $0.lacking.updateValue(error.message, forKey: role) } != error.message
         guard isNews else { return }
+        // The digest is in the reason, where it matters.
+        let name = String(name.prefix { $0 != "@" })
         logger.error("the swarm's \(role.rawValue) \(name) cannot be used here; \(Self.consequence(role)): \(error.message)")
         events.publish(
             EngineEvent(
