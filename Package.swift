@@ -174,7 +174,7 @@ let package = Package(
             tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS", "PortProxy"]),
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
-            tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
+            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers", "Programs"]),
             tests("CommandLineTests", ["CommandLine", "Coding"]),
         ],

@@ -12,8 +12,9 @@ import Testing
     private func task(_ id: String = "task1") -> Task {
         var task = House.task(ID(id))
         var secret = SecretReference()
-        (secret.secretID, secret.secretName, secret.file) = ("s1", "key", FileTarget())
-        (secret.file?.name, secret.file?.uid, secret.file?.gid, secret.file?.mode) = ("key", "1000", "33", 0o400)
+        var target = FileTarget()
+        (target.name, target.uid, target.gid, target.mode) = ("key", "1000", "33", 0o400)
+        (secret.secretID, secret.secretName, secret.file) = ("s1", "key", target)
         var config = ConfigReference()
         (config.configID, config.configName) = ("c1", "site.conf")
         task.spec.container?.secrets = [secret]

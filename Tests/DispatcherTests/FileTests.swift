@@ -38,7 +38,7 @@ import Wire
         return task
     }
 
-    private func news(_ tasks: ID...) -> AssignmentMailbox.News { AssignmentMailbox.News(tasks: Set(tasks), services: [], isEverything: false) }
+    private func news(_ tasks: ID...) -> Mailbox<ID>.News { Mailbox<ID>.News(keys: Set(tasks)) }
 
     @Test func aNodeHasWhatItsTasksNeedAndNoMore() throws {
         var cursor = AssignmentCursor(node: "n1")
@@ -49,13 +49,13 @@ import Wire
         swarm.configs["c1"] = Self.config("c1")
         swarm.put(Self.task("a", secrets: ["s1"], configs: ["c1"]))
         swarm.put(Self.task("other", node: "n2", secrets: ["s2"]))
-        try tell(cursor.full(swarm, ports: [:]))
+        try tell(cursor.full(swarm))
         #expect(set.files.secrets.keys.sorted() == ["s1"] && set.files.configs.keys.sorted() == ["c1"])
         #expect(set.files.secrets["s1"]?.spec.data == [1, 2, 3])
 
         // A second task of the same: nothing is sent again.
         swarm.put(Self.task("b", secrets: ["s1", "s2"]))
-        let messages = cursor.changes(news("b", "other"), swarm, ports: [:])
+        let messages = cursor.changes(news("b", "other"), swarm)
         #expect(messages.flatMap(\.secrets).map(\.id) == ["s2"])
         try tell(messages)
         #expect(set.files.secrets.keys.sorted() == ["s1", "s2"])
@@ -64,21 +64,21 @@ import Wire
         var ending = Self.task("a", secrets: ["s1"], configs: ["c1"])
         ending.desiredState = .shutdown
         swarm.put(ending)
-        try tell(cursor.changes(news("a"), swarm, ports: [:]))
+        try tell(cursor.changes(news("a"), swarm))
         #expect(set.files.secrets.keys.sorted() == ["s1", "s2"] && set.files.configs.isEmpty)
         swarm.drop("b")
-        try tell(cursor.changes(news("b"), swarm, ports: [:]))
+        try tell(cursor.changes(news("b"), swarm))
         #expect(set.files == AssignedFiles())
         #expect(set.tasks.count == 1)
 
         // One that does not exist is not sent, and comes when it does.
         swarm.put(Self.task("c", secrets: ["late"]))
-        try tell(cursor.changes(news("c"), swarm, ports: [:]))
+        try tell(cursor.changes(news("c"), swarm))
         #expect(set.files.secrets.isEmpty)
         swarm.secrets["late"] = Self.secret("late")
-        try tell(cursor.changes(news("c"), swarm, ports: [:]))
+        try tell(cursor.changes(news("c"), swarm))
         #expect(set.files.secrets.keys.sorted() == ["late"])
-        try tell(cursor.full(swarm, ports: [:]))
+        try tell(cursor.full(swarm))
         #expect(set.files.secrets.keys.sorted() == ["late"], "a full set is whole")
     }
 
@@ -88,7 +88,7 @@ import Wire
         let ids = (0..<8).map { "c\($0)" }
         for id in ids { swarm.configs[ID(id)] = Self.config(id, size: 1_000_000) }
         swarm.put(Self.task("a", configs: ids))
-        let messages = cursor.full(swarm, ports: [:])
+        let messages = cursor.full(swarm)
         #expect(messages.count >= 8)
         #expect(messages.allSatisfy { ProtobufFields.encode($0).count < 2 << 20 })
         var set = AssignmentSet(node: "n1")
@@ -145,7 +145,7 @@ import Wire
         }
         // What a stream of the second node carries, byte by byte.
         var cursor = AssignmentCursor(node: "n2")
-        told.withLock { $0 = cursor.full(store.read(), ports: [:]) }
+        told.withLock { $0 = cursor.full(store.read()) }
         let bytes = told.withLock { $0.flatMap { ProtobufFields.encode($0) } }
         #expect(!bytes.contains(hidden))
     }

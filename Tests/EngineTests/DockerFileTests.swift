@@ -1,6 +1,7 @@
 import Coding
 import Files
 import Glibc
+import HTTPClient
 import PluginAPI
 import Processes
 import Testing

@@ -2,6 +2,7 @@ import Coding
 import Orchestration
 import PluginAPI
 import Store
+import Swarm
 import Testing
 
 @testable import Engine

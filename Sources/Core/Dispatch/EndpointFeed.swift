@@ -1,4 +1,4 @@
-public import PluginAPI
+import PluginAPI
 import Synchronization
 
 /// A table of endpoints as it came to this node.
