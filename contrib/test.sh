@@ -28,7 +28,7 @@ for folder in Tests/*Tests Tests/Simulation; do
     target=${folder#Tests/}
     [ "$target" = Simulation ] && target=SimulationTests
     # Engines, registries and containers are many processes for each test.
-    if [ "$target" = EngineTests ] || [ "$target" = ClusterTests ]; then export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=2; else unset SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH; fi
+    if [ "$target" = EngineTests ] || [ "$target" = ClusterTests ] || [ "$target" = NetworkTests ]; then export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=2; else unset SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH; fi
     part "$target" timeout 1200 swift test --skip-build "$@" --disable-xctest --filter "^$target\\."
 done
 part "contrib/examples" timeout 900 contrib/examples/test.sh "$stage"

@@ -88,10 +88,10 @@ import Testing
         run.engine.answer("POST /services/s1/update", [:])
         run.engine.answer("GET /networks/front", ["Id": "id-front"])
         run.engine.answer("GET /networks/back", ["Id": "id-back"])
-        #expect(await run("service", "update", "-d", "--network-rm", "front", "--network-add", "name=back,alias=db", "web") == 0)
+        #expect(await run("service", "update", "--detach", "--network-rm", "front", "--network-add", "name=back,alias=db", "web") == 0, "\(run.console.errors)")
         let networks = try run.engine.body(of: "POST /services/s1/update")["TaskTemplate"]?["Networks"]
         #expect(networks == [["Target": "back", "Aliases": ["db"]]])
-        #expect(await run("service", "update", "-d", "--network-add", "name=front,alias=x", "web") == 1, "it is in that network already")
+        #expect(await run("service", "update", "--detach", "--network-add", "name=front,alias=x", "web") == 1, "it is in that network already")
     }
 
     @Test func poolsOfASwarm() async throws {

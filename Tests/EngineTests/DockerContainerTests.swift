@@ -235,7 +235,7 @@ struct DockerContainerTests {
     /// What Apus does not have is said in words.
     @Test(arguments: [
         ["exec", "any", "true"], ["cp", "any:/etc", "/tmp"], ["commit", "any"], ["save", "busybox"], ["push", "busybox"], ["search", "busybox"],
-        ["container", "prune", "--force"], ["secret", "ls"], ["config", "ls"], ["top", "any"], ["pause", "any"], ["export", "any"], ["diff", "any"],
+        ["container", "prune", "--force"], ["top", "any"], ["pause", "any"], ["export", "any"], ["diff", "any"],
         ["update", "--memory", "32m", "any"],
     ])
     func missing(arguments: [String]) async throws {

@@ -50,7 +50,8 @@ public enum NetworkDraft {
         network.vni = try vni(of: spec, networks)
         network.driver.options[vniOption] = String(network.vni)
         var ipam = IPAMConfig()
-        ipam.driver = "default"
+        // The default one. Docker's clients want an object here, and nothing when there is nothing to say.
+        ipam.driver = ""
         for (name, address) in reserved { ipam.options[IPAMConfig.reservedPrefix + name] = address }
         ipam.configs = try subnets(of: network, networks, state.cluster ?? Cluster())
         for pool in ipam.configs { try check(pool, reserved, among: networks) }

@@ -48,7 +48,9 @@ struct NetworkCreateBody: Sendable {
     private mutating func readPools(_ json: JSONValue) throws(ApusError) {
         var settings = try JSONReader(json, path: "IPAM")
         var ipam = IPAMConfig()
-        ipam.driver = try settings.string("Driver")
+        let driver = try settings.string("Driver")
+        // The default one is what there is when nothing is said.
+        ipam.driver = driver == "default" ? "" : driver
         ipam.options = try settings.map("Options")
         if let list = settings.value("Config") {
             guard let array = list.array else { throw settings.wrong("Config", "an array") }
