@@ -39,7 +39,7 @@ stop:
 
 # The docker CLI of Debian is one of the clients that the tests use.
 test: packages
-	@contrib/packages.sh docker.io golang-cfssl protobuf-compiler nghttp2-client faketime python3-grpcio
+	@contrib/packages.sh docker.io golang-cfssl protobuf-compiler nghttp2-client faketime python3-grpcio bind9-dnsutils musl-tools
 	swift build $(SWIFT_FLAGS) --build-tests
 	@contrib/stage.sh .build/release $(STAGE)
 	contrib/test.sh $(STAGE) $(SWIFT_FLAGS)

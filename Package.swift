@@ -44,7 +44,10 @@ func tests(_ name: String, _ dependencies: [Target.Dependency], exclude: [String
         resources: resources, swiftSettings: swiftSettings)
 }
 
-let defaultPlugins = ["SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "BalancerNFTables", "BalancerIPVS", "RuntimeOCI"]
+let defaultPlugins = [
+    "SchedulerSpread", "SchedulerBinpack", "CAInternal", "CAExternal", "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "BalancerIPVS",
+    "RuntimeOCI",
+]
 
 let package = Package(
     name: "apus",
@@ -84,7 +87,7 @@ let package = Package(
         module("NFTables", in: "Sources/Support", ["CNFTables"]),
         module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
         module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
-        module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "NFTables", "Namespaces", "Netlink"]),
+        module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "Namespaces", "Netlink", "NFTables"]),
 
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
         module(
@@ -105,8 +108,13 @@ let package = Package(
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
-        module("Dispatcher", in: "Sources/Core", path: "Dispatch", ["Store", "Orchestration", "Wire", "Coding", "Events", grpc, logging]),
-        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Allocation", logging]),
+        module(
+            "Dispatcher", in: "Sources/Core", path: "Dispatch",
+            [
+                "Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging,
+            ]),
+        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Netlink", "CLinux", logging]),
+        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
             [
@@ -115,7 +123,7 @@ let package = Package(
         module(
             "Engine", in: "Sources",
             [
-                "Swarm", "Wire",
+                "Swarm", "Wire", "Names",
                 "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
                 "CLinux", logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
@@ -130,7 +138,8 @@ let package = Package(
         + plugin("CAInternal", ["OpenSSL"])
         + plugin("CAExternal", ["OpenSSL", "HTTPClient", "Coding"])
         + plugin("NetworkBridge", ["Netlink", "NFTables", "Namespaces"])
-        + plugin("BalancerNFTables", ["Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
+        + plugin("NetworkOverlay", ["Netlink", "NFTables", "Namespaces", "Files", "OpenSSL"])
+        + plugin("BalancerNFTables", ["NFTables", "Netlink", "Namespaces", "Mesh", "PortProxy"])
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
@@ -161,11 +170,12 @@ let package = Package(
                     "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
-            tests("AgentTests", ["Agent", "Dispatcher", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "BalancerNFTables", "BalancerIPVS", "IPVS", "Mesh", "Netlink", "NFTables", "Namespaces", "PortProxy"]),
+            tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
+            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS", "PortProxy"]),
+            tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
             tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
-            tests("EngineTests", ["Engine", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
-            tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers"]),
+            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
+            tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers", "Programs"]),
             tests("CommandLineTests", ["CommandLine", "Coding"]),
         ],
     swiftLanguageModes: [.v6]

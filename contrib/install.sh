@@ -3,7 +3,7 @@
 set -eu
 if [ "$1" = --remove ]; then
     rm -rf "$2/bin/apus" "$2/bin/apusd" "$2/lib/apus/libPluginAPI.so" "$2/libexec/apus" "$2/share/apus"
-    for plugin in scheduler-spread scheduler-binpack ca-internal ca-external network-bridge balancer-nftables balancer-ipvs runtime-oci; do
+    for plugin in scheduler-spread scheduler-binpack ca-internal ca-external network-bridge network-overlay balancer-nftables balancer-ipvs runtime-oci; do
         rm -f "$2/lib/apus/plugins/$plugin.so"
     done
     exit 0

@@ -32,6 +32,7 @@ SchedulerBinpack scheduler-binpack
 CAInternal ca-internal
 CAExternal ca-external
 NetworkBridge network-bridge
+NetworkOverlay network-overlay
 BalancerNFTables balancer-nftables
 BalancerIPVS balancer-ipvs
 RuntimeOCI runtime-oci

@@ -8,9 +8,12 @@
 #include <netlink/route/link/vxlan.h>
 #include <netlink/route/neighbour.h>
 #include <netlink/route/route.h>
-#include <netlink/route/rule.h>
-#include <linux/fib_rules.h>
+#include <linux/if_bridge.h>
+#include <linux/neighbour.h>
+#include <linux/xfrm.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <netlink/route/rule.h>
+#include <linux/fib_rules.h>

@@ -11,7 +11,11 @@ struct Apus: AsyncParsableCommand {
             """,
         version: "apus version \(CommandLineTool.version)",
         groupedSubcommands: [
-            CommandGroup(name: "Swarm", subcommands: [SwarmCommand.self, ServiceCommand.self, NodeCommand.self, PluginCommand.self]),
+            CommandGroup(
+                name: "Swarm",
+                subcommands: [
+                    SwarmCommand.self, ServiceCommand.self, NodeCommand.self, SecretCommand.self, ConfigCommand.self, PluginCommand.self,
+                ]),
             CommandGroup(
                 name: "Containers",
                 subcommands: [

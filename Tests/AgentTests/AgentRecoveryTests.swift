@@ -10,7 +10,7 @@ import Testing
             house.runtime.add("nginx:latest")
             let source = FakeSource()
             source.add(House.task("task1"), House.task("task2", slot: 2), House.task("task3", slot: 3), House.task("task4", slot: 4))
-            try house.hire(source, ports: AgentTests.ports(8080))
+            try house.hire(source, tables: AgentTests.tables(8080))
             for id in ["task1", "task2", "task3", "task4"] as [ID] { #expect(await source.until(id, .running)) }
             let before = source.status("task1")
             let ended = try house.engine.inspect("web.2.task2").id
@@ -24,7 +24,7 @@ import Testing
             // Before the agent has spoken no port is taken away; what has ended takes no connections.
             #expect(await eventually { house.balancer.last.ports.first?.backends.count == 3 })
             #expect(applied.ports.first?.backends.count == 4)
-            try house.hire(source, ports: AgentTests.ports(8080))
+            try house.hire(source, tables: AgentTests.tables(8080))
             let engine = try house.engine
             #expect(await source.until("task2", .failed))
             #expect(source.status("task2")?.container?.exitCode == 9)
@@ -81,7 +81,7 @@ import Testing
             house.runtime.publish("nginx:latest")
             let source = FakeSource()
             source.set { tasks in for slot in 1...100 { tasks[ID("task\(slot)")] = House.task(ID("task\(slot)"), slot: UInt64(slot)) } }
-            try house.hire(source, ports: AgentTests.ports(8080)) { $0.concurrency = 6 }
+            try house.hire(source, tables: AgentTests.tables(8080)) { $0.concurrency = 6 }
             #expect(await eventually { source.state.withLock { $0.reports.values.count { $0.last?.state == .running } } == 100 })
             #expect(house.runtime.calls(.pull) == 1)
             #expect(house.runtime.calls(.create) == 100)

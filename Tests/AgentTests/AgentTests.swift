@@ -1,8 +1,10 @@
 import PluginAPI
 import Synchronization
 import Testing
+import Wire
 
 @testable import Agent
+@testable import Dispatcher
 
 @Suite struct AgentTests {
     @Test func runsATask() async throws {
@@ -154,7 +156,7 @@ import Testing
             withMistake.spec.container?.hostname = "{{.Task.Nope}}"
             source.add(withSecret, withOverlay, withMistake)
             try house.hire(source)
-            for (id, word) in [("task1", "secrets"), ("task2", "overlay1"), ("task3", ".Task.Nope")] {
+            for (id, word) in [("task1", "secret key is not there"), ("task2", "overlay1"), ("task3", ".Task.Nope")] {
                 #expect(await source.until(ID(id), .rejected))
                 #expect(source.status(ID(id))?.error.contains(word) == true)
             }
@@ -255,7 +257,7 @@ import Testing
             task.spec.container?.healthcheck = check
             let source = FakeSource()
             source.add(task)
-            try house.hire(source, ports: Self.ports(8080))
+            try house.hire(source, tables: Self.tables(8080))
             #expect(await eventually { house.clock.pending == [.seconds(5)] })
             #expect(await source.until("task1", .starting))
             #expect(house.balancer.backends(8080) == 0)
@@ -272,9 +274,15 @@ import Testing
         }
     }
 
-    static func ports(_ published: UInt64...) -> AsyncStream<[ID: [PortConfig]]> {
-        let (stream, continuation) = AsyncStream.makeStream(of: [ID: [PortConfig]].self)
-        continuation.yield(["service": published.map { ContainerEngineTests.ingress($0, 80) }])
+    static func tables(_ published: UInt64...) -> AsyncStream<EndpointUpdate> {
+        let (stream, continuation) = AsyncStream.makeStream(of: EndpointUpdate.self)
+        var service = EndpointService()
+        service.id = "service"
+        service.name = "web"
+        service.ports = published.map { ContainerEngineTests.ingress($0, 80) }
+        var table = EndpointTable()
+        table.services[service.id] = service
+        continuation.yield(EndpointUpdate(table: table, number: 1))
         return stream
     }
 
@@ -283,7 +291,7 @@ import Testing
             house.runtime.add("nginx:latest")
             let source = FakeSource()
             source.add(House.task("task1"), House.task("task2", slot: 2))
-            try house.hire(source, ports: Self.ports(8080)) { $0.drain = .seconds(2) }
+            try house.hire(source, tables: Self.tables(8080)) { $0.withdrawalPatience = .seconds(2) }
             #expect(await source.until("task1", .running))
             #expect(await source.until("task2", .running))
             #expect(house.balancer.backends(8080) == 2)
@@ -299,6 +307,47 @@ import Testing
             house.clock.advance(by: .seconds(2))
             #expect(await source.until("task1", .shutdown))
             #expect(house.runtime.calls(.stop) == 1)
+        }
+    }
+
+    @Test func aTaskGoesWhenAllHaveWithdrawnItAndItsClientsHaveGone() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            let source = FakeSource()
+            source.add(House.task("task1"))
+            try house.hire(source, tables: Self.tables(8080)) { $0.withdrawalPatience = .seconds(2) }
+            #expect(await source.until("task1", .running))
+            house.connections.withLock { $0 = 1 }
+            source.desire(.shutdown, "task1")
+            #expect(await eventually { house.clock.pending == [.seconds(2)] })
+            house.withdrawn.yield.yield(["task1"])
+            // Now it looks for connections, again and again.
+            #expect(await eventually { house.clock.pending == [.milliseconds(50)] })
+            #expect(house.runtime.calls(.stop) == 0)
+            house.connections.withLock { $0 = 0 }
+            house.clock.advance(by: .milliseconds(50))
+            #expect(await source.until("task1", .shutdown))
+            #expect(house.runtime.calls(.stop) == 1)
+        }
+    }
+
+    @Test func aClientThatStaysHoldsATaskForItsGracePeriodAlone() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            let source = FakeSource()
+            var task = House.task("task1")
+            task.spec.container?.stopGracePeriod = .seconds(1)
+            source.add(task)
+            try house.hire(source, tables: Self.tables(8080))
+            #expect(await source.until("task1", .running))
+            house.connections.withLock { $0 = 1 }
+            source.desire(.shutdown, "task1")
+            for _ in 0..<20 {
+                #expect(await eventually { house.clock.pending == [.milliseconds(50)] })
+                #expect(house.runtime.calls(.stop) == 0)
+                house.clock.advance(by: .milliseconds(50))
+            }
+            #expect(await source.until("task1", .shutdown))
         }
     }
 

@@ -57,7 +57,7 @@ extension ClusterTests {
         }
 
         /// Whether the node's keys are sealed on disk; nil while that changes.
-        private static func areKeysLocked(_ node: ClusterNode) throws -> Bool? {
+        static func areKeysLocked(_ node: ClusterNode) throws -> Bool? {
             let folder = "\(node.dataRoot)/swarm/certificates"
             let isLocked = Files.exists("\(folder)/swarm.lock")
             let key = String(decoding: try Files.read("\(folder)/swarm-node.key"), as: UTF8.self)
@@ -75,6 +75,7 @@ extension ClusterTests {
                     authority["ForceRotate"] = .integer((authority["ForceRotate"]?.integer ?? 0) + 1)
                     spec["CAConfig"] = authority
                 }
+                let leader = try await cluster.leader()
                 var down = 0
                 try await eventually("the rotation ends", { await cluster.describe(cluster[1]) }) {
                     down += try await cluster.nodeList(on: cluster[1]).values.count { $0["Status"]?["State"]?.string != "ready" }
@@ -88,6 +89,10 @@ extension ClusterTests {
                 }
                 for manager in managers { try await cluster.writeAccepted(on: manager) }
                 #expect(try await cluster.waitUntilWhole("web", replicas: 8, on: cluster[1]) == before, "a rotation moves no task")
+                #expect(try await cluster.leader() === leader, "a rotation moves no leadership")
+                for node in cluster.nodes {
+                    #expect(!node.log.contains("refused now"), "engine \(node.index) cut a connection:\(node.logTail(40))")
+                }
                 // A token names the root: the old one is worth nothing, the new one is.
                 #expect(try await cluster.token(.worker) != oldToken)
                 try await cluster[4].json("POST", "/swarm/leave")

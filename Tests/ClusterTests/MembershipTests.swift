@@ -60,6 +60,29 @@ extension ClusterTests {
             }
         }
 
+        /// Whoever was heard a moment ago may be gone: a demotion asks those that are to remain.
+        @Test func aDemotionThatWouldCostTheQuorumIsRefused() async throws {
+            try await ClusterHarness.with(managers: 3) { cluster in
+                let leader = try await cluster.leader()
+                let followers = cluster.nodes.filter { $0 !== leader }
+                let id = try await followers[0].id
+                let node = try await leader.get("/nodes/\(id)")
+                var spec = try #require(node["Spec"])
+                spec["Role"] = "worker"
+                let version = try #require(node["Version"]?["Index"]?.integer)
+                try await cluster.unplug(followers[1])
+                let refusal = try await leader.refusal("POST", "/nodes/\(id)/update?version=\(version)", spec)
+                #expect((400..<500).contains(refusal.status) && refusal.message.contains("quorum"), "\(refusal)")
+                for manager in [leader, followers[0]] { try await cluster.writeAccepted(on: manager) }
+                try await cluster.plug(followers[1])
+                try await cluster.waitForNodes(ready: 3, on: cluster.nodes)
+                try await cluster.setRole(followers[0], .worker, on: leader)
+                try await eventually("engine \(followers[0].index) is a worker", { await cluster.describe(leader) }) {
+                    !(try await Self.isManager(followers[0]))
+                }
+            }
+        }
+
         @Test func theLastManagerIsNotDemoted() async throws {
             try await ClusterHarness.with(managers: 1, workers: 1) { cluster in
                 let node = try await cluster[1].get("/nodes/self")

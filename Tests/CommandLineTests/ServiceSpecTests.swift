@@ -65,6 +65,16 @@ import Testing
         #expect(container.oomScoreAdjustment == -5)
     }
 
+    @Test func secretsAndConfigs() async throws {
+        let made = try await spec("--secret", "key", "--secret", "source=other,target=o,mode=0400", "--config", "source=site,target=/etc/site")
+        let container = try #require(made.task.container)
+        #expect(container.secrets.map(\.secretName) == ["key", "other"] && container.secrets.map { $0.file?.name } == ["key", "o"])
+        #expect(container.configs.first?.configName == "site" && container.configs.first?.file?.name == "/etc/site")
+        let changed = try await updated(made, "--secret-rm", "key", "--secret-add", "source=other,target=p", "--config-rm", "site", "--config-add", "new")
+        #expect(changed.task.container?.secrets.map { $0.file?.name } == ["p"] && changed.task.container?.configs.map(\.configName) == ["new"])
+        await #expect(throws: ApusError.self) { try await spec("--secret", "target=a") }
+    }
+
     @Test func resourcesRestartsAndUpdates() async throws {
         let made = try await spec(
             "--limit-cpu", "0.5", "--limit-memory", "64m", "--limit-pids", "10", "--reserve-memory", "32m", "--restart-condition", "on-failure",

@@ -12,38 +12,33 @@ import Wire
         return state
     }
 
-    private func news(_ tasks: ID..., services: Set<ID> = []) -> AssignmentMailbox.News {
-        AssignmentMailbox.News(tasks: Set(tasks), services: services, isEverything: false)
-    }
+    private func news(_ tasks: ID...) -> Mailbox<ID>.News { Mailbox<ID>.News(keys: Set(tasks)) }
 
     @Test func theWholeSetAndThenChanges() throws {
         var cursor = AssignmentCursor(node: "n1")
         var set = AssignmentSet(node: "n1")
         func tell(_ messages: [AssignmentsMessage]) throws { for message in messages { _ = try set.apply(message) } }
         var swarm = state(assigned("a"), assigned("b", .failed), assigned("other", node: "n2"), assigned("waiting", .pending))
-        try tell(cursor.full(swarm, ports: ["web": [makePort(80, 80)]]))
+        try tell(cursor.full(swarm))
         #expect(set.sorted.map(\.id) == ["a", "b"])
-        #expect(set.ports["web"]?.first?.targetPort == 80)
 
         // A status is no news to the node; a desire is.
         swarm.put(assigned("a", .running))
-        #expect(cursor.changes(news("a"), swarm, ports: [:]).isEmpty)
+        #expect(cursor.changes(news("a"), swarm).isEmpty)
         var task = assigned("a", .running)
         task.desiredState = .shutdown
         swarm.put(task)
-        try tell(cursor.changes(news("a"), swarm, ports: [:]))
+        try tell(cursor.changes(news("a"), swarm))
         #expect(set.tasks["a"]?.desiredState == .shutdown)
 
         swarm.drop("b")
         swarm.put(assigned("c"))
-        try tell(cursor.changes(news("b", "c", "other", services: ["web", "db"]), swarm, ports: ["db": [makePort(1, 2)]]))
+        try tell(cursor.changes(news("b", "c", "other"), swarm))
         #expect(set.sorted.map(\.id) == ["a", "c"])
-        #expect(set.ports.keys.sorted() == ["db"])
-        #expect(cursor.changes(news("b", "unheard"), swarm, ports: [:]).isEmpty)
+        #expect(cursor.changes(news("b", "unheard"), swarm).isEmpty)
 
-        try tell(cursor.changes(AssignmentMailbox.News(isEverything: true), state(assigned("d")), ports: [:]))
+        try tell(cursor.changes(Mailbox<ID>.News(isEverything: true), state(assigned("d"))))
         #expect(set.sorted.map(\.id) == ["d"])
-        #expect(set.ports.isEmpty)
     }
 
     @Test func whatIsLargeComesInPartsAndCountsAsAWhole() throws {
@@ -54,15 +49,15 @@ import Wire
             task.labels["filling"] = String(repeating: "x", count: 100_000)
             return task
         }
-        let messages = cursor.full(state(tasks), ports: [:])
+        let messages = cursor.full(state(tasks))
         #expect(messages.count > 3)
         #expect(messages.map(\.hasMore) == Array(repeating: true, count: messages.count - 1) + [false])
         var set = AssignmentSet(node: "n1")
         for message in messages.dropLast() {
-            #expect(try set.apply(message) == AssignmentSet.Effect())
+            #expect(try set.apply(message) == false)
             #expect(set.tasks.isEmpty, "half a set would end the other half")
         }
-        #expect(try set.apply(try #require(messages.last)).tasks)
+        #expect(try set.apply(try #require(messages.last)))
         #expect(set.tasks.count == 50)
 
         // A part that is lost.
@@ -104,10 +99,10 @@ import Wire
     }
 
     @Test func aMailboxIsBounded() {
-        let mailbox = AssignmentMailbox()
-        for number in 0...AssignmentMailbox.limit { mailbox.add { $0.tasks.insert(ID("t\(number)")) } }
+        let mailbox = Mailbox<ID>()
+        for number in 0...Mailbox<ID>.limit { mailbox.add([ID("t\(number)")]) }
         let news = mailbox.take()
-        #expect(news.isEverything && news.tasks.isEmpty)
+        #expect(news.isEverything && news.keys.isEmpty)
         #expect(mailbox.take().isEmpty)
     }
 }

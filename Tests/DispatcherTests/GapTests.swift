@@ -43,6 +43,17 @@ import Wire
             } catch { throw DispatcherFailure(error) }
         }
 
+        func endpoints(
+            _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+        ) async throws(DispatcherFailure) {
+            do { while true { try await ConcurrentTask.sleep(for: .seconds(60)) } } catch { throw DispatcherFailure(error) }
+        }
+
+        func logs(_ request: LogsRequest, receive: @escaping @Sendable (LogSubscription) async throws -> Void) async throws(DispatcherFailure) {}
+        func publishLogs(
+            _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
+        ) async throws(DispatcherFailure) {}
+        func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {}
         func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse { HeartbeatResponse() }
         func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure) {}
         func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure) {}

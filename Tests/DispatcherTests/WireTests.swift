@@ -4,6 +4,8 @@ import PluginAPI
 import Testing
 import Wire
 
+@testable import Dispatcher
+
 /// The codec is held to `Dispatch.proto` by protoc, which nobody here wrote.
 @Suite struct WireTests {
     private static let folder = "\(#filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3).joined(separator: "/"))/Sources/Core/Wire"
@@ -68,11 +70,6 @@ import Wire
         assignments.sessionID = "s"
         try check(assignments, "AssignmentsRequest", fields: ["session_id"])
 
-        var ports = ServicePorts()
-        ports.serviceID = "web"
-        ports.ports = [makePort(80, 8080), makePort(53, 53, .ingress, .udp)]
-        try check(ports, "ServicePorts", fields: ["service_id", "ports"])
-
         var change = AssignmentsMessage()
         change.isFull = true
         change.appliesTo = 3
@@ -81,10 +78,21 @@ import Wire
         change.hasMore = true
         change.tasks = [assigned("a"), assigned("b", .running)]
         change.removedTasks = ["c", "d"]
-        change.servicePorts = [ports]
+        change.secrets = [Secret()]
+        change.secrets[0].spec.data = [0, 1, 255]
+        change.configs = [Config()]
+        change.configs[0].id = "c"
+        change.removedSecrets = ["s"]
+        change.removedConfigs = ["c", "d"]
         try check(
             change, "AssignmentsMessage",
-            fields: ["is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks", "service_ports"])
+            fields: [
+                "is_full", "applies_to", "results_in", "part", "has_more", "tasks", "removed_tasks", "secrets", "configs",
+                "removed_secrets", "removed_configs",
+            ])
+
+        try checkEndpoints()
+        try checkLogs()
 
         var update = TaskStatusUpdate()
         update.taskID = "t"
@@ -109,13 +117,105 @@ import Wire
         try check(EndSessionResponse(), "EndSessionResponse", fields: [])
     }
 
+    private func checkLogs() throws {
+        var request = LogsRequest()
+        request.sessionID = "s"
+        try check(request, "LogsRequest", fields: ["session_id"])
+        var subscription = LogSubscription()
+        subscription.id = "l"
+        subscription.isEnd = true
+        subscription.taskID = "t"
+        subscription.standardOutput = true
+        subscription.standardError = true
+        subscription.follow = true
+        subscription.timestamps = true
+        subscription.tail = 0
+        subscription.since = Timestamp(nanoseconds: 1_700_000_000_123_456_789)
+        subscription.until = Timestamp(nanoseconds: 1_800_000_000_000_000_000)
+        subscription.linePrefix = "a=b "
+        try check(
+            subscription, "LogSubscription",
+            fields: [
+                "id", "is_end", "task_id", "standard_output", "standard_error", "follow", "timestamps", "tail", "since", "until", "line_prefix",
+            ])
+        var piece = PublishLogsMessage()
+        piece.sessionID = "s"
+        piece.subscriptionID = "l"
+        piece.data = [1, 0, 0, 0, 0, 0, 0, 1, 10]
+        piece.error = "gone"
+        try check(piece, "PublishLogsMessage", fields: ["session_id", "subscription_id", "data", "error"])
+        try check(PublishLogsResponse(), "PublishLogsResponse", fields: [])
+        var reading = ReadLogsRequest()
+        reading.nodeID = "n"
+        reading.subscription = subscription
+        try check(reading, "ReadLogsRequest", fields: ["node_id", "subscription"])
+        var chunk = LogChunk()
+        chunk.data = [0, 255]
+        try check(chunk, "LogChunk", fields: ["data"])
+    }
+
+    private func checkEndpoints() throws {
+        var request = EndpointsRequest()
+        request.sessionID = "s"
+        try check(request, "EndpointsRequest", fields: ["session_id"])
+        var node = EndpointNode(makeNode("n", address: "192.0.2.1"))
+        node.meshAddresses = ["10.0.0.1/16", "fd00::1/64"]
+        node.managerAddress = "192.0.2.1:2377"
+        try check(node, "EndpointNode", fields: ["id", "hostname", "address", "mesh_addresses", "manager_address"])
+        var network = EndpointNetwork(makeNetwork("net"), in: nil)
+        var key = NetworkKey()
+        key.key = [1, 2, 3]
+        network.keys = [key, NetworkKey()]
+        try check(network, "EndpointNetwork", fields: ["network", "keys", "data_path_port"])
+        var aliases = EndpointAliases()
+        aliases.networkID = "net"
+        aliases.names = ["a", "b"]
+        try check(aliases, "EndpointAliases", fields: ["network_id", "names"])
+        var state = MemoryState()
+        state.networks["net"] = makeNetwork("net")
+        var service = try #require(EndpointService(makeService("web", in: ["net"], ports: [makePort(80, 8080)]), in: state))
+        service.mode = .dnsRoundRobin
+        try check(service, "EndpointService", fields: ["id", "name", "mode", "virtual_ips", "ports", "aliases"])
+        state.nodes["n"] = makeNode("n")
+        state.services["web"] = makeService("web")
+        let task = try #require(EndpointTask(placed("t", node: "n", in: ["net"]), in: state))
+        try check(task, "EndpointTask", fields: ["id", "service_id", "node_id", "name", "attachments", "is_serving"])
+
+        var message = EndpointsMessage()
+        message.isFull = true
+        message.appliesTo = 3
+        message.resultsIn = .max
+        message.part = 2
+        message.hasMore = true
+        message.nodes = [node, EndpointNode()]
+        message.networks = [network]
+        message.services = [service]
+        message.tasks = [task]
+        message.removed = ["task/x", "node/y"]
+        message.checksum = .max
+        message.mustConfirm = true
+        message.withdrawn = ["z"]
+        try check(
+            message, "EndpointsMessage",
+            fields: [
+                "is_full", "applies_to", "results_in", "part", "has_more", "nodes", "networks", "services", "tasks", "removed", "checksum", "must_confirm",
+                "withdrawn",
+            ])
+        var confirmation = ConfirmEndpointsRequest()
+        confirmation.sessionID = "s"
+        confirmation.version = 7
+        try check(confirmation, "ConfirmEndpointsRequest", fields: ["session_id", "version"])
+        try check(ConfirmEndpointsResponse(), "ConfirmEndpointsResponse", fields: [])
+    }
+
     /// Random bytes, and messages with bytes that were changed, are read or refused, and nothing else.
     @Test(arguments: 1...20 as ClosedRange<UInt64>)
     func garbageIsRefused(seed: UInt64) {
         var generator = SeededGenerator(seed: seed)
         var message = AssignmentsMessage()
         message.tasks = [assigned("a")]
-        message.servicePorts = [ServicePorts()]
+        message.secrets = [Secret()]
+        message.removedConfigs = ["c"]
         let good = ProtobufFields.encode(message)
         for _ in 0..<500 {
             var bytes = good

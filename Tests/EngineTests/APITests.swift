@@ -48,8 +48,7 @@ struct APITests {
         "POST /containers/x/exec", "POST /exec/x/start", "POST /containers/x/pause", "POST /containers/x/update", "GET /containers/x/stats",
         "GET /containers/x/top", "GET /containers/x/changes", "GET /containers/x/export", "PUT /containers/x/archive?path=/",
         "GET /containers/x/archive?path=/",
-        "POST /containers/prune", "POST /networks/x/connect", "POST /networks/prune", "POST /volumes/prune", "GET /secrets", "POST /secrets/create",
-        "GET /configs", "POST /configs/create", "POST /plugins/pull?remote=x",
+        "POST /containers/prune", "POST /networks/x/connect", "POST /volumes/prune", "POST /plugins/pull?remote=x",
         "POST /auth", "POST /session",
     ])
     func missing(request: String) async throws {

@@ -176,7 +176,8 @@ struct DockerSwarmTests {
     @Test func plugins() async throws {
         let engine = try EngineHarness.shared
         let defaults = [
-            "balancer/ipvs", "balancer/nftables", "ca/external", "ca/internal", "network/bridge", "runtime/oci", "scheduler/binpack", "scheduler/spread",
+            "balancer/ipvs", "balancer/nftables", "ca/external", "ca/internal", "network/bridge", "network/overlay", "runtime/oci", "scheduler/binpack",
+            "scheduler/spread",
         ]
         #expect(try await engine.docker("plugin", "ls", "--format", "{{.Name}}").lines.sorted() == defaults.map { "\($0):latest" })
         #expect(

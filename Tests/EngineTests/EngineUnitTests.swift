@@ -145,6 +145,26 @@ struct EngineUnitTests {
         #expect { try reader.unsupported("h") } throws: { ($0 as? ApusError)?.code == .unimplemented && "\($0)".contains("Top.h") }
     }
 
+    /// However a log is cut on its way, what is handed on are whole frames, and all of them.
+    @Test func logsAreCutAtFrames() {
+        let frames = (0..<50).map { LogFrames.frame(UInt8($0 % 2 + 1), [UInt8](repeating: UInt8($0), count: $0 * 7)) }
+        #expect(frames[1].prefix(8) == [2, 0, 0, 0, 0, 0, 0, 7])
+        let all = Array(frames.joined())
+        for size in [1, 2, 7, 8, 9, 100, 4096, all.count] {
+            var cutter = LogFrames()
+            var out: [[UInt8]] = []
+            for start in stride(from: 0, to: all.count, by: size) { out.append(cutter.whole(Array(all[start..<min(start + size, all.count)]))) }
+            #expect(Array(out.joined()) == all, "size \(size)")
+            var ends: Set<Int> = [0]
+            for frame in frames { ends.insert((ends.max() ?? 0) + frame.count) }
+            var length = 0
+            for piece in out {
+                length += piece.count
+                #expect(ends.contains(length))
+            }
+        }
+    }
+
     @Test func badContainerBodies() {
         for (bad, code) in [
             (#"{}"#, ApusError.Code.invalidArgument), (#"{"Image":"a","HostConfig":{"RestartPolicy":{"Name":"sometimes"}}}"#, .invalidArgument),

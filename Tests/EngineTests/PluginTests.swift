@@ -56,7 +56,7 @@ struct PluginTests {
     @Test func everythingIsListed() async throws {
         let engine = try EngineHarness.shared
         let plugins = try await engine.get("/apus/plugins").array ?? []
-        #expect(plugins.count == 8)
+        #expect(plugins.count == 9)
         for plugin in plugins {
             #expect(plugin["SHA256"]?.string?.count == 64 && plugin["APIVersion"]?.string?.isEmpty == false && plugin["Default"] == true)
         }
@@ -81,6 +81,6 @@ struct PluginTests {
         try Files.writeAtomically(Array("not an ELF file".utf8), to: path, permissions: 0o644)
         let answer = try await engine.send("POST", "/apus/plugins/install", ["Path": .string(path)])
         #expect([400, 409].contains(answer.status) && answer.text.contains("ELF"), "\(answer.status) \(answer.text)")
-        #expect(try await engine.get("/apus/plugins").array?.count == 8)
+        #expect(try await engine.get("/apus/plugins").array?.count == 9)
     }
 }

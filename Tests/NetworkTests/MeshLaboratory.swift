@@ -39,7 +39,7 @@ final class MeshSite: Sendable {
             self.namespace = namespace
             services = TestServices(configuration: ["host-namespace": namespace], directory: directory)
             driver = try NetworkBridge(host: services)
-            var network = try testNetwork("gwbridge", "172.18.0.1/16", options: ["com.docker.network.bridge.enable_icc": "false"])
+            var network = try testNetwork("gwbridge", "172.18.0.1/16")
             network.gatewayV6 = IPPrefix("fd00:18::1/64")
             self.network = network
         }

@@ -122,7 +122,8 @@ import Testing
             let balancers = try await site.balancers(serving: [task])
             for address in ["127.0.0.1", "::1", "172.18.0.1", site[1].address, site[1].addressV6, site[2].address, site[2].addressV6] {
                 #expect(try await greeting(site[1].namespace, address).first == "t1", "\(address)")
-                #expect(try await greeting(site[2].namespace, address).first == "t1", "\(address)")
+                // A node's own IPv6 addresses are not known to the others, so its task's answers to them would stay on the node.
+                if address != site[1].addressV6 { #expect(try await greeting(site[2].namespace, address).first == "t1", "\(address)") }
             }
             #expect(try await answer(site[1].namespace, "127.0.0.1") == ["t1", site[1].meshAddress])
             // IPv6 clients of backends that have IPv4 alone go by the proxy.

@@ -51,7 +51,7 @@ import Testing
         #expect(try pool("172.17.0.1/16", gateway: "172.17.0.1").next(inUse: []) == (try address("172.17.0.2")))
     }
 
-    @Test(arguments: ["10.0.0.0/31", "10.0.0.0/32", "10.0.0.0/0", "fd00::/64"])
+    @Test(arguments: ["10.0.0.0/31", "10.0.0.0/32", "10.0.0.0/0", "fd00::/127", "fd00::/48"])
     func refusesSubnets(subnet: String) {
         #expect(throws: ApusError.self) { _ = try pool(subnet) }
     }

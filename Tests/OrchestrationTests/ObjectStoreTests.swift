@@ -127,7 +127,10 @@ import Testing
         try await withDirectory { directory in
             var before: Set<ID> = []
             try await withEngine(directory) { store in
-                try await store.update { transaction throws(ApusError) in try transaction.create(.node(makeNode("n1"))) }
+                try await store.update { transaction throws(ApusError) in
+                    try transaction.create(.node(makeNode("n1")))
+                    try transaction.create(.network(try NetworkDraft.create(NetworkDraft.ingressSpec, in: transaction)))
+                }
                 let service = ServiceDraft.create(
                     makeSpec("web", image: "nginx:latest", replicas: 5) { $0.endpoint = makeEndpoint(makePort(80)) }, id: "web")
                 try await store.update { transaction throws(ApusError) in
@@ -136,6 +139,8 @@ import Testing
                 }
                 try await until("five run") { running(store, "web").count == 5 }
                 #expect(store.read().services["web"]?.endpoint.ports.map(\.publishedPort) == [30000])
+                let mesh = Set(running(store, "web").compactMap { $0.networks.first?.addresses.first })
+                #expect(mesh.count == 5 && store.read().nodes["n1"]?.meshAddresses.first == "10.0.0.2/16")
                 before = Set(running(store, "web").map(\.id))
             }
             try await withEngine(directory) { store in

@@ -21,7 +21,11 @@ import Testing
         overlay.id = "overlay-id"
         overlay.spec.name = "wide"
         overlay.driver.name = "overlay"
-        state.networks = [bridge.id: bridge, overlay.id: overlay]
+        var ingress = overlay
+        ingress.id = "ingress-id"
+        ingress.spec.name = "ingress"
+        ingress.spec.ingress = true
+        state.networks = [bridge.id: bridge, overlay.id: overlay, ingress.id: ingress]
         return state
     }
 
@@ -152,9 +156,24 @@ import Testing
         #expect(attach("host") == nil)
         #expect(attach("nowhere")?.code == .notFound)
         #expect(attach("nowhere")?.message == "network nowhere not found")
-        #expect(attach("wide")?.code == .unimplemented)
+        #expect(attach("wide", "none") == nil)
         #expect(attach("")?.code == .invalidArgument)
         #expect(attach("lan", "lan")?.code == .invalidArgument)
+        #expect(attach("wide", "overlay-id")?.code == .invalidArgument)
+        #expect(attach("ingress")?.message.contains("cannot be explicitly attached to the ingress network") == true)
+        for (alias, isGood) in [("www", true), ("a.b-c", true), ("", false), ("a b", false), ("-a", false), ("a..b", false)] {
+            #expect((error { $0.task.networks = [makeJoin("wide", aliases: [alias])] } == nil) == isGood, "\(alias)")
+        }
+        #expect(
+            error {
+                $0.task.networks = [makeJoin("wide")]
+                $0.task.networks[0].driverOptions = ["a": "b"]
+            }?.code == .unimplemented)
+        var bare = state
+        bare.networks["ingress-id"] = nil
+        #expect(throws: ApusError.self) {
+            try ServiceValidation.check(makeSpec("web") { $0.endpoint = makeEndpoint(makePort(80)) }, inState: bare, replacing: nil)
+        }
     }
 
     @Test(
@@ -219,8 +238,8 @@ import Testing
                 $0.ulimits[0].soft = 9
                 $0.ulimits[0].hard = 8
             }?.code == .invalidArgument)
-        #expect(container { $0.secrets = [SecretReference()] }?.code == .unimplemented)
-        #expect(container { $0.configs = [ConfigReference()] }?.code == .unimplemented)
+        #expect(container { $0.secrets = [SecretReference()] }?.code == .invalidArgument)
+        #expect(container { $0.configs = [ConfigReference()] }?.code == .invalidArgument)
         #expect(
             container {
                 $0.privileges = Privileges()

@@ -90,7 +90,11 @@ private final class Managers: Sendable {
         GRPCClient<InProcessTransport.Client>, GRPCServer<InProcessTransport.Server>, [ConcurrentTask<Void, Never>]
     ) {
         let service = RaftService(
-            node: node, memberOf: { id in (1...9).first { Self.nodeID($0) == id }.map { MemberID($0) } }, identity: { identity })
+            node: node,
+            refusal: { peer, member in
+                (1...9).contains(member.number) && Self.nodeID(member.number) == peer.nodeID
+                    ? nil : ApusError(.permissionDenied, "node \(peer.nodeID) may not speak for member \(member)")
+            }, identity: { identity })
         let inProcess = InProcessTransport()
         let server = GRPCServer(transport: inProcess.server, services: [service])
         let client = GRPCClient(transport: inProcess.client)

@@ -217,8 +217,8 @@ import Testing
     {
         let files = [
             "SchedulerSpread": "scheduler/spread", "SchedulerBinpack": "scheduler/binpack", "CAInternal": "ca/internal",
-            "CAExternal": "ca/external", "NetworkBridge": "network/bridge", "BalancerNFTables": "balancer/nftables", "BalancerIPVS": "balancer/ipvs",
-            "RuntimeOCI": "runtime/oci",
+            "CAExternal": "ca/external", "NetworkBridge": "network/bridge", "NetworkOverlay": "network/overlay", "BalancerNFTables": "balancer/nftables",
+            "BalancerIPVS": "balancer/ipvs", "RuntimeOCI": "runtime/oci",
         ]
         for (product, name) in files {
             let content = PluginContent(try Files.read("\(Workshop.products)/lib\(product).so"))
@@ -230,35 +230,6 @@ import Testing
             try await bench.registry.enable(name)
             #expect(try ask(try bench.registry.scheduler())?.isEmpty == false)
         }
-    }
-
-    /// A balancer that the kernel cannot do is refused, and at the start the other takes its place; the choice stays.
-    @Test(
-        .enabled(
-            if: Files.exists("\(Workshop.products)/libBalancerIPVS.so") && !Files.exists("/proc/sys/net/ipv4/vs"),
-            "the plugins are not built, or this kernel has IPVS"))
-    func aBalancerWithoutAKernelForItGivesWay() async throws {
-        for product in ["BalancerIPVS", "BalancerNFTables"] {
-            try bench.put(try Files.read("\(Workshop.products)/lib\(product).so"), "\(product).so", in: bench.defaults)
-        }
-        await bench.registry.start()
-        #expect(bench.registry.enabled == [PluginIdentity(.balancer, "nftables")] && bench.registry.substitution(for: .balancer) == nil)
-        let error = await #expect(throws: ApusError.self) { try await bench.registry.enable("balancer/ipvs") }
-        #expect(error?.code == .unavailable && error?.message.contains("IPVS") == true)
-        let refused = try await bench.info("balancer/ipvs")
-        #expect(bench.registry.enabled == [PluginIdentity(.balancer, "nftables")] && refused.state == .failed && refused.reason.contains("IPVS"))
-        await bench.registry.stop()
-
-        // Chosen when the kernel was another.
-        try Files.makeDirectory("\(bench.dataRoot)/plugins")
-        try Files.writeAtomically(Array(#"{"enabled": [{"name": "balancer/ipvs"}]}"#.utf8), to: "\(bench.dataRoot)/plugins/enabled.json")
-        let second = bench.restarted()
-        await second.start()
-        #expect(second.enabled == [PluginIdentity(.balancer, "nftables")])
-        let substitution = try #require(second.substitution(for: .balancer))
-        #expect(substitution.wanted.name == "ipvs" && substitution.used?.name == "nftables" && substitution.reason.contains("IPVS"))
-        #expect(try Files.readText("\(bench.dataRoot)/plugins/enabled.json").contains("balancer/ipvs"))
-        await second.stop()
     }
 
     /// Every plugin carries the engine's own list of compilers; an older one would take a new compiler for an old one.

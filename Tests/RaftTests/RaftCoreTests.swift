@@ -1,3 +1,4 @@
+import PluginAPI
 import Testing
 
 @testable import Raft
@@ -116,6 +117,11 @@ import Testing
         let membership = Membership(voters: [MemberID(1), MemberID(.max)], learners: [MemberID(7)])
         #expect(Membership(decoding: membership.encoded()) == membership)
         #expect(Membership(decoding: membership.encoded() + [0]) == nil)
+        var found = membership
+        found.contacts[MemberID(.max)] = MemberContact(node: "abc", address: "[::1]:2377")
+        found.contacts[MemberID(7)] = MemberContact(node: "", address: "")
+        #expect(Membership(decoding: found.encoded()) == found)
+        for count in 0..<found.encoded().count { #expect(Membership(decoding: Array(found.encoded().prefix(count))) != found) }
         #expect(Membership(decoding: []) == nil)
         #expect(Membership(decoding: [255, 255, 255, 255]) == nil)
     }

@@ -254,7 +254,10 @@ import Wire
             #expect(!fresh.isExpired(now: later))
             #expect(fresh.role == .manager)
             #expect(try NodeCertificate.read(directory: directory) == fresh)
-            try await leader.service.record(fresh, address: "192.0.2.1:2377")
+            leader.clock.advance(.seconds(91 * 86400) + .seconds(365 * 86400))
+            // Another's certificate is nobody's to put on record.
+            await #expect(throws: ApusError.self) { try await leader.service.record(chain: fresh.certificateChain, of: "manager2", address: "") }
+            try await leader.service.record(chain: fresh.certificateChain, of: fresh.nodeID, address: "192.0.2.1:2377")
             #expect(leader.node("manager1")?.certificate.serial == fresh.serial)
             #expect(leader.node("manager1")?.certificate.occasion == "self-signed")
             #expect(leader.kinds().last == .healed)

@@ -2,6 +2,12 @@ import Coding
 import PluginAPI
 import Testing
 
+private struct Numbered: FieldCoded {
+    var number: UInt64 = 0
+
+    mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) { try coder.field(1, "Number", &number) }
+}
+
 @Suite struct JSONTests {
     @Test(arguments: [
         "null", "true", "[]", "{}", "[1,-2,3.5,1e+300]", #"{"a":{"b":[null,""]}}"#, #""\u00e9\ud83d\udd4a\n""#, " [ 1 , 2 ] ", "9223372036854775807",
@@ -37,6 +43,16 @@ import Testing
         _ = try JSONValue.parse(nested(JSONValue.maximumDepth))
         #expect(throws: ApusError.self) { try JSONValue.parse(nested(JSONValue.maximumDepth + 1)) }
         #expect(throws: ApusError.self) { try JSONValue.parse(String(repeating: "{\"a\":[", count: 1_000_000)) }
+    }
+
+    @Test(arguments: [UInt64(1), 1 << 53 + 1, UInt64(Int64.max), UInt64(Int64.max) + 1, 15_549_713_568_147_804_161, .max])
+    func keepsAllDigits(_ number: UInt64) throws {
+        #expect(try JSONValue.parse("\(number)").text() == "\(number)")
+        #expect(try JSONFields.decode(Numbered.self, from: try JSONValue.parse(JSONFields.encode(Numbered(number: number)).bytes())).number == number)
+        // As it was once written: what is left of it can be read.
+        #expect(
+            try JSONFields.decode(Numbered.self, from: try JSONValue.parse("{\"Number\":1.5549713568147804e+19}")).number >> 11 == 15_549_713_568_147_804_160
+                >> 11)
     }
 
     @Test func keepsOrderAndIntegers() throws {

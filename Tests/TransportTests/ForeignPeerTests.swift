@@ -18,7 +18,7 @@ import Testing
         let output = try await Fixture.withServer(.tls(server)) { _, port in
             try await PeerPrograms.withFolder(authority, authority.identity("python", unit: "swarm-worker")) { folder in
                 try await PeerPrograms.run(
-                    "PYTHONPATH='\(PeerPrograms.python)' timeout 200 python3 '\(PeerPrograms.folder)/Peers/client.py' \(port) '\(folder)'")
+                    "\(PeerPrograms.python) '\(PeerPrograms.folder)/Peers/client.py' \(port) '\(folder)'")
             }
         }
         #expect(output.status == 0, "\(output.output)")
@@ -35,7 +35,7 @@ import Testing
                 // Its input is a pipe that ends when the file "stop" is there.
                 tasks.addTask {
                     try await PeerPrograms.run(
-                        "while [ ! -e '\(folder)/stop' ]; do sleep 0.1; done | PYTHONPATH='\(PeerPrograms.python)' timeout 200 python3"
+                        "while [ ! -e '\(folder)/stop' ]; do sleep 0.1; done | \(PeerPrograms.python)"
                             + " '\(PeerPrograms.folder)/Peers/server.py' '\(folder)' > '\(folder)/port'"
                     ).output
                 }

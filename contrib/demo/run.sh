@@ -1,5 +1,5 @@
 #!/bin/bash
-# A tour: three engines make a swarm, a service of five runs over all of them, every task is asked, and the leader is killed. run.sh STAGE
+# A tour: three engines make a swarm, an application of two tiers runs over all of them, every task is asked, and the leader is killed. run.sh STAGE
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 stage=$1
@@ -36,10 +36,10 @@ for engine in $engines; do
     echo "engine$engine has the address $(address "$engine")"
 done
 
-step "an nginx image from Debian's own packages, served by Debian's docker-registry"
+step "images from Debian's own packages, served by Debian's docker-registry"
 "$here/../images/build-images.sh"
 APUS_REGISTRY_HOST=$registry_address "$here/../images/registry.sh" start "$registry_port" "$registry_data"
-for image in nginx busybox; do
+for image in nginx busybox redis mywebapp; do
     python3 "$here/../images/push.py" "/var/cache/apus-images/$image.tar" "http://$registry_address:$registry_port" "library/$image:latest"
 done
 
@@ -58,8 +58,10 @@ for engine in 2 3; do
 done
 show apus node ls
 
-step "a service of five replicas"
-show apus service create --name frontend --replicas 5 -p 80:80/tcp nginx:latest
+step "an application of two tiers: a page that counts its visits, and redis"
+show apus network create -d overlay mynet
+show apus service create --name redis --network mynet redis:latest
+show apus service create --name frontend --replicas 5 -p 80:80/tcp --network mynet mywebapp
 
 # Which task a container is, whichever engine has it.
 task_of() {
@@ -69,20 +71,35 @@ task_of() {
             awk -v id="$1" -v engine="$engine" 'index($1, id) == 1 { split($2, part, "."); print part[1] "." part[2] " on engine" engine }'
     done
 }
+# Asks port 80 of the three engines in turn until every task has answered, twenty times at least.
 ask() {
-    local answer engine wanted=$1
-    declare -A answers=()
-    for count in $(seq 20); do
+    local answer engine task count=0 wanted=$1 first='' last='' asker=''
+    declare -A answers=() askers=()
+    while [ "$count" -lt 20 ] || { [ "${#answers[@]}" -lt "$wanted" ] && [ "$count" -lt 100 ]; }; do
+        count=$((count + 1))
         engine=$((count % 3 + 1))
-        answer=$(curl -fsS --max-time 5 "http://$(address "$engine"):80/")
-        answers[$answer]=$((${answers[$answer]:-0} + 1))
+        # visit 7, answered by 0d1f2a3b4c5d, asked by 10.97.0.254
+        answer=$(curl -fsS --max-time 10 "http://$(address "$engine"):80/")
+        task=${answer#*answered by }
+        task=${task%%,*}
+        answers[$task]=$((${answers[$task]:-0} + 1))
+        last=${answer%%,*}
+        first=${first:-$last}
+        askers[${answer##*asked by }]=1
     done
-    for answer in "${!answers[@]}"; do echo "$(task_of "$answer") answered ${answers[$answer]} times"; done | sort -V
-    echo "${#answers[@]} of $wanted tasks answered"
+    for task in "${!answers[@]}"; do echo "$(task_of "$task") answered ${answers[$task]} times"; done | sort -V
+    echo "${#answers[@]} of $wanted tasks answered $count requests"
+    echo "the counter in redis went from ${first#visit } to ${last#visit }"
+    for asker in "${!askers[@]}"; do echo "the application was asked by $asker"; done
+    echo "this machine's address, from which it was asked, is $registry_address"
 }
 
-step "port 80 of the three engines, asked twenty times"
+step "port 80 of the three engines"
 ask 5
+
+step "names in the network, seen by a container"
+seen=$(apus ps -q --filter name=frontend | head -n 1)
+[ -z "$seen" ] || nsenter --net="$root/1/exec/netns/$(apus inspect --format '{{.Id}}' "$seen")" busybox nslookup tasks.frontend 127.0.0.11 | sed -n 's/^Address.*: \(10\.[0-9.]*\)$/tasks.frontend is \1/p'
 
 step "ten replicas"
 show apus service scale frontend=10

@@ -1,3 +1,4 @@
+import Netlink
 import PluginAPI
 
 /// What a network of this driver looks like on the node: the names and settings that follow from the network alone.
@@ -45,9 +46,7 @@ struct BridgePlan: Sendable, Hashable {
     }
 
     /// The interface on the host that belongs to a container's in this network.
-    ///
-    /// It follows from the two identities, so that it is found again after a restart and when the container's namespace is gone.
-    func hostInterface(for container: ID) -> String { "apv" + Self.digest("\(id)/\(container)") }
+    func hostInterface(for container: ID) -> String { SandboxInterface.name(network: id, container: container) }
 
     private static func flag(_ option: String, _ network: LocalNetwork) throws(ApusError) -> Bool {
         switch network.options[option] {
@@ -64,13 +63,5 @@ struct BridgePlan: Sendable, Hashable {
             true
         default: false
         }
-    }
-
-    /// 48 bits of FNV-1a, in hexadecimal.
-    private static func digest(_ text: String) -> String {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in text.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        let digits = String((hash ^ hash >> 48) & 0xffff_ffff_ffff, radix: 16)
-        return String(repeating: "0", count: 12 - digits.count) + digits
     }
 }

@@ -1,4 +1,3 @@
-import Glibc
 import Namespaces
 import Netlink
 import PluginAPI
@@ -34,70 +33,17 @@ extension NetworkBridge {
         try await NetworkNamespaces.run(in: hostNamespace) { () throws(ApusError) in
             let netlink = try NetlinkSocket()
             guard let bridge = try netlink.link(named: plan.bridgeName) else { return false }
-            let name = plan.hostInterface(for: request.containerID)
-            do throws(ApusError) {
-                try Self.makePair(netlink, named: name, on: bridge, request, plan)
-                try SystemSetting.ensure("net/ipv6/conf/\(name)/disable_ipv6", "1")
-                guard let port = try netlink.link(named: name) else { throw ApusError(.failed, "the interface \(name) vanished") }
-                // Where bridge netfilter is on, a container that connects to itself by a published port comes back by its own port.
-                try netlink.change(bridgePortAt: port.index, isHairpin: true, isIsolated: !plan.allowsPeers)
-                try NetworkNamespaces.runBlocking(in: request.sandboxPath) { () throws(ApusError) in try Self.configure(request, plan) }
-            } catch {
-                do throws(ApusError) { try netlink.removeLink(named: name) } catch {}
-                throw error
+            var interface = SandboxInterface(
+                name: plan.hostInterface(for: request.containerID), bridgeIndex: bridge.index, mtu: plan.mtu, request: request)
+            // Where bridge netfilter is on, the rules see what is bridged, and let through what the balancer translated: a task that asks a published port
+            // may be led to a neighbour, or to itself. Where it is off, such packets are routed, and only the ports themselves can keep the others apart.
+            interface.isIsolated = !plan.allowsPeers && SystemSetting.read("net/bridge/bridge-nf-call-iptables") != "1"
+            if request.isDefaultRoute, !plan.isInternal {
+                interface.gateways = [plan.gateway.address]
+                if request.addressV6 != nil, let gateway = plan.gatewayV6 { interface.gateways.append(gateway.address) }
             }
+            try netlink.connect(interface)
             return true
-        }
-    }
-
-    private static func makePair(
-        _ netlink: NetlinkSocket, named name: String, on bridge: Link, _ request: AttachRequest, _ plan: BridgePlan
-    ) throws(ApusError) {
-        let sandbox = open(request.sandboxPath, O_RDONLY | O_CLOEXEC)
-        guard sandbox >= 0 else {
-            throw ApusError(
-                errno == ENOENT ? .notFound : .failed, "cannot open the network namespace \(request.sandboxPath): \(String(cString: strerror(errno)))"
-            )
-        }
-        defer { close(sandbox) }
-        var pair = VethPair(name: name, peerName: request.interfaceName, mtu: plan.mtu)
-        pair.masterIndex = bridge.index
-        pair.peerNamespace = sandbox
-        pair.peerMACAddress = request.macAddress
-        do throws(ApusError) {
-            try netlink.createVethPair(pair)
-        } catch {
-            guard error.code == .conflict, let existing = try netlink.link(named: name) else { throw error }
-            // A pair of an earlier attach is kept when it is whole, so that a second call harms no connection.
-            let inside = try NetlinkSocket(inNamespace: request.sandboxPath).link(named: request.interfaceName)
-            if let inside, inside.index == existing.peerIndex, inside.macAddress == request.macAddress {
-                try netlink.change(linkAt: existing.index, LinkChange(isUp: true, mtu: plan.mtu, masterIndex: bridge.index))
-            } else {
-                try netlink.removeLink(named: name)
-                try netlink.createVethPair(pair)
-            }
-        }
-    }
-
-    /// What is done inside of the container's namespace.
-    private static func configure(_ request: AttachRequest, _ plan: BridgePlan) throws(ApusError) {
-        let netlink = try NetlinkSocket()
-        let name = request.interfaceName
-        guard let link = try netlink.link(named: name) else { throw ApusError(.failed, "the interface \(name) did not arrive in the container") }
-        if let loopback = try netlink.link(named: "lo"), !loopback.isUp { try netlink.change(linkAt: loopback.index, LinkChange(isUp: true)) }
-        // The kernel then announces the address when the interface is set up, to whoever knows an earlier owner.
-        try SystemSetting.ensure("net/ipv4/conf/\(name)/arp_notify", "1")
-        try SystemSetting.ensure("net/ipv6/conf/\(name)/disable_ipv6", request.addressV6 == nil ? "1" : "0")
-        try netlink.addAddress(request.address, toLinkAt: link.index)
-        if let address = request.addressV6 {
-            try SystemSetting.ensure("net/ipv6/conf/\(name)/accept_ra", "0")
-            try SystemSetting.ensure("net/ipv6/conf/\(name)/accept_dad", "0")
-            try netlink.addAddress(address, toLinkAt: link.index)
-        }
-        if !link.isUp { try netlink.change(linkAt: link.index, LinkChange(isUp: true)) }
-        guard request.isDefaultRoute, !plan.isInternal else { return }
-        for gateway in [plan.gateway.address, request.addressV6 == nil ? nil : plan.gatewayV6?.address] {
-            if let gateway, let route = Route.byDefault(gateway: gateway, linkIndex: link.index) { try netlink.setRoute(route) }
         }
     }
 }

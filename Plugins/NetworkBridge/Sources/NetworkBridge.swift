@@ -16,6 +16,8 @@ public final class NetworkBridge: NetworkDriver {
     /// Kept, because to close such a socket waits for what the kernel still has to clean up. Used on the thread alone.
     private let netfilter = Mutex<NetfilterSocket?>(nil)
     private let reported = Mutex<Set<NFTables.DroppingChain>>([])
+    /// `nil` as long as nobody has told: what an engine of before left in the table stays.
+    private let surroundings = Mutex<NetworkSurroundings?>(nil)
 
     /// - Throws: `unavailable` without nftables, and when the namespace of the configuration cannot be entered.
     public init(host: any HostServices) throws(ApusError) {
@@ -35,7 +37,8 @@ public final class NetworkBridge: NetworkDriver {
                 try prepareKernel(plan)
                 try makeBridge(plan)
                 let isNewTable = try !hasTable()
-                try rules.run(BridgeRules.install(plan))
+                let surroundings = surroundings.withLock { $0 }
+                try rules.run(BridgeRules.install(plan) + (surroundings.map(BridgeRules.surroundings) ?? ""))
                 let table = isNewTable ? ", with a new table" : ""
                 host.log(.debug, "network \(plan.networkName): bridge \(plan.bridgeName) with \(plan.gateway) is in place\(table)")
                 reportDroppingChains()
@@ -68,6 +71,19 @@ public final class NetworkBridge: NetworkDriver {
         }
     }
 
+    public func setSurroundings(_ surroundings: NetworkSurroundings) async throws(ApusError) {
+        self.surroundings.withLock { $0 = surroundings }
+        try await thread.run { [self] () throws(ApusError) in
+            // Without a network of this driver there is nobody to keep off; the first one brings the table.
+            guard try hasTable() else { return }
+            do throws(ApusError) {
+                try rules.run(BridgeRules.frame + BridgeRules.surroundings(surroundings))
+            } catch {
+                throw error.during("containers are not kept off the swarm's sockets")
+            }
+        }
+    }
+
     private func hasTable() throws(ApusError) -> Bool {
         let result: Result<Bool, ApusError> = netfilter.withLock { netfilter in
             do throws(ApusError) {
@@ -86,7 +102,12 @@ public final class NetworkBridge: NetworkDriver {
         if try SystemSetting.ensure("net/ipv4/ip_forward", "1") {
             host.log(.info, "net.ipv4.ip_forward was off; it is on now, so that containers reach other machines and published ports work")
         }
-        if plan.gatewayV6 != nil, try SystemSetting.ensure("net/ipv6/conf/all/forwarding", "1") {
+        guard plan.gatewayV6 != nil, let forwarding = SystemSetting.read("net/ipv6/conf/all/forwarding"), forwarding != "1" else { return }
+        // A machine that forwards ignores router advertisements unless it is told to heed them all the same: it would lose its own default route.
+        for link in try NetlinkSocket().links() where SystemSetting.read("net/ipv6/conf/\(link.name)/accept_ra") == "1" {
+            try SystemSetting.write("net/ipv6/conf/\(link.name)/accept_ra", "2")
+        }
+        if try SystemSetting.ensure("net/ipv6/conf/all/forwarding", "1") {
             host.log(.info, "net.ipv6.conf.all.forwarding was off; it is on now, for network \(plan.networkName)")
         }
     }

@@ -16,6 +16,10 @@ struct ServiceChangeOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Label of the containers to remove.", valueName: "key")) var containerLabelRm: [String] = []
     @Option(help: ArgumentHelp("Mount to add, or to replace the one at its target.", valueName: "mount")) var mountAdd: [String] = []
     @Option(help: ArgumentHelp("Mount to remove.", valueName: "target")) var mountRm: [String] = []
+    @Option(help: ArgumentHelp("Secret to add, or to replace the one of that name.", valueName: "secret")) var secretAdd: [String] = []
+    @Option(help: ArgumentHelp("Secret to remove.", valueName: "name")) var secretRm: [String] = []
+    @Option(help: ArgumentHelp("Config to add, or to replace the one of that name.", valueName: "config")) var configAdd: [String] = []
+    @Option(help: ArgumentHelp("Config to remove.", valueName: "name")) var configRm: [String] = []
     @Option(help: ArgumentHelp("Constraint to add.", valueName: "expression")) var constraintAdd: [String] = []
     @Option(help: ArgumentHelp("Constraint to remove.", valueName: "expression")) var constraintRm: [String] = []
     @Option(help: ArgumentHelp("Placement preference to add.", valueName: "preference")) var placementPrefAdd: [String] = []
@@ -82,6 +86,9 @@ struct ServiceChangeOptions: ParsableArguments {
         container.environment.edit(added, removing: envRm) { $0.cut(at: "=").head }
         container.labels.edit(try KeyValue.map(containerLabelAdd, flag: "--container-label-add"), removing: containerLabelRm)
         container.mounts.edit(try ServiceCreateOptions.each(mountAdd, "--mount-add", MountFlag.parse), removing: mountRm) { $0.target }
+        // As in Docker, an id will not do here.
+        container.secrets.edit(try ServiceCreateOptions.each(secretAdd, "--secret-add", FileFlag.secret), removing: secretRm) { $0.secretName }
+        container.configs.edit(try ServiceCreateOptions.each(configAdd, "--config-add", FileFlag.config), removing: configRm) { $0.configName }
         for entry in hostRm {
             let (name, address) = entry.cut(at: ":")
             container.hosts.removeAll { line in

@@ -47,7 +47,12 @@ struct ServiceInspectCommand: EngineCommand {
             return
         }
         try await context.each(services) { name throws(ApusError) in
-            for line in ServiceText.pretty(try await context.client.service(name)) { context.console.line(line) }
+            let service = try await context.client.service(name)
+            var networks: [String: String] = [:]
+            for target in service.spec.networkTargets {
+                networks[target] = try? await context.client.get("/networks/\(target.pathComponent)")["Name"]?.string
+            }
+            for line in ServiceText.pretty(service, networks: networks) { context.console.line(line) }
         }
     }
 }
@@ -116,7 +121,8 @@ enum ServiceText {
     static func labels(_ labels: [String: String]) -> String { labels.keys.sorted().map { "\($0)=\(labels[$0] ?? "")" }.joined(separator: ",") }
 
     /// For `inspect --pretty`.
-    static func pretty(_ service: Service) -> [String] {
+    /// - Parameter networks: the names of networks, by what the spec calls them.
+    static func pretty(_ service: Service, networks: [String: String] = [:]) -> [String] {
         var lines: [String] = []
         func line(_ name: String, _ value: String, level: Int = 0) {
             if !value.isEmpty { lines.append(String(repeating: " ", count: level) + (name + ":").padded(to: 20 - level) + value.printable) }
@@ -164,9 +170,14 @@ enum ServiceText {
             if resources.memoryBytes > 0 { line("Memory", ByteSize.binaryText(resources.memoryBytes), level: 1) }
             if resources.pids > 0 { line("Processes", "\(resources.pids)", level: 1) }
         }
-        line("Networks", (spec.task.networks.isEmpty ? spec.networks : spec.task.networks).map(\.target).joined(separator: ", "))
+        line("Networks", spec.networkTargets.map { networks[$0] ?? $0 }.joined(separator: ", "))
         line("Endpoint mode", service.endpoint.spec.mode.rawValue)
         line("Ports", ports(service.endpoint.ports))
         return lines
     }
+}
+
+extension ServiceSpec {
+    /// The networks of its tasks, by id or name.
+    var networkTargets: [String] { (task.networks.isEmpty ? networks : task.networks).map(\.target) }
 }

@@ -19,6 +19,10 @@ struct ServiceCreateOptions: ParsableArguments {
             "Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly] with bind-propagation, bind-recursive, volume-nocopy, "
                 + "volume-label, volume-driver, volume-opt, volume-subpath, tmpfs-size, tmpfs-mode.", valueName: "mount"))
     var mount: [String] = []
+    @Option(help: ArgumentHelp("Secret to have in /run/secrets: a name, or source=…,target=…,uid=…,gid=…,mode=….", valueName: "secret"))
+    var secret: [String] = []
+    @Option(help: ArgumentHelp("Config to have as a file: a name, or source=…,target=…,uid=…,gid=…,mode=….", valueName: "config"))
+    var config: [String] = []
     @Option(help: ArgumentHelp("Where tasks may go, such as node.role==worker.", valueName: "expression")) var constraint: [String] = []
     @Option(help: ArgumentHelp("How tasks are spread: spread=node.labels.rack.", valueName: "preference")) var placementPref: [String] = []
     @Option(help: ArgumentHelp("Network to join: a name, or name=…,alias=….", valueName: "network")) var network: [String] = []
@@ -51,6 +55,8 @@ struct ServiceCreateOptions: ParsableArguments {
         container.environment = try KeyValue.environment(files.flatMap { KeyValue.lines(ofFile: $0) } + env, from: environment)
         container.labels = try KeyValue.map(containerLabel, flag: "--container-label")
         container.mounts = try Self.each(mount, "--mount", MountFlag.parse)
+        container.secrets = try Self.each(secret, "--secret", FileFlag.secret)
+        container.configs = try Self.each(config, "--config", FileFlag.config)
         container.hosts = try Self.each(host, "--host", HostFlag.parseLine)
         container.groups = group
         container.capabilityAdd = capAdd.map { Capabilities.normalized($0) }

@@ -61,7 +61,8 @@ struct ServiceUpdateCommand: EngineCommand {
             return
         }
         var networkIDs: [String: String] = [:]
-        for name in options.networkRm + options.networkAdd where !name.contains("=") {
+        let added = try ServiceCreateOptions.each(options.networkAdd, "--network-add", NetworkFlag.parse)
+        for name in options.networkRm + added.map(\.target) {
             networkIDs[name] = try? await context.client.get("/networks/\(name.pathComponent)")["Id"]?.string
         }
         let (options, ids, environment) = (options, networkIDs, context.environment)

@@ -83,10 +83,11 @@ struct SwarmInitCommand: EngineCommand {
             "ForceNewCluster": .bool(forceNewCluster), "AutoLockManagers": .bool(options.autolock ?? false), "Spec": JSONFields.encode(spec),
         ]
         if let dataPathPort { body["DataPathPort"] = .integer(Int64(dataPathPort)) }
-        for pool in defaultAddrPool {
+        let pools = defaultAddrPool.flatMap { $0.split(separator: ",").map { String($0) } }
+        for pool in pools {
             guard IPPrefix(pool) != nil else { throw ApusError(.invalidArgument, "--default-addr-pool \(pool): write it like 10.20.0.0/16") }
         }
-        if !defaultAddrPool.isEmpty { body["DefaultAddrPool"] = JSONValue(defaultAddrPool) }
+        if !pools.isEmpty { body["DefaultAddrPool"] = JSONValue(pools) }
         if let defaultAddrPoolMaskLength { body["SubnetSize"] = .integer(Int64(defaultAddrPoolMaskLength)) }
         if let availability { body["Availability"] = .string(availability.rawValue) }
         return body

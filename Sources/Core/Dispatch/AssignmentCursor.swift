@@ -13,38 +13,43 @@ struct AssignmentCursor {
 
     let node: ID
     private var sent: [ID: Int] = [:]
+    private var files = FileCursor()
     private var version: UInt64 = 0
 
     init(node: ID) { self.node = node }
 
     /// The whole set.
-    mutating func full(_ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
+    mutating func full(_ state: some SwarmState) -> [AssignmentsMessage] {
         sent = [:]
+        files.reset()
         var batch = Batch(isFull: true)
         for task in Assignments.tasks(of: node, in: state) {
             sent[task.id] = Self.digest(task)
+            files.put(task)
             batch.add(task)
         }
-        for (service, ports) in ports.sorted(by: { $0.key < $1.key }) { batch.add(service, ports) }
+        batch.add(files.changes(state))
         return finish(batch)
     }
 
     /// What the news come to; nothing when the node knows it already.
-    mutating func changes(_ news: AssignmentMailbox.News, _ state: some SwarmState, ports: [ID: [PortConfig]]) -> [AssignmentsMessage] {
-        guard !news.isEverything else { return full(state, ports: ports) }
+    mutating func changes(_ news: Mailbox<ID>.News, _ state: some SwarmState) -> [AssignmentsMessage] {
+        guard !news.isEverything else { return full(state) }
         var batch = Batch(isFull: false)
-        let tasks = news.tasks.map { ($0, state.task($0)) }.sorted { ($0.1?.createdAt ?? .never, $0.0) < ($1.1?.createdAt ?? .never, $1.0) }
+        let tasks = news.keys.map { ($0, state.task($0)) }.sorted { ($0.1?.createdAt ?? .never, $0.0) < ($1.1?.createdAt ?? .never, $1.0) }
         for (id, task) in tasks {
             guard let task, task.nodeID == node, task.status.state >= .assigned else {
+                files.remove(id)
                 if sent.removeValue(forKey: id) != nil { batch.remove(id) }
                 continue
             }
+            files.put(task)
             let digest = Self.digest(task)
             guard sent[id] != digest else { continue }
             sent[id] = digest
             batch.add(task)
         }
-        for service in news.services.sorted() { batch.add(service, ports[service] ?? []) }
+        batch.add(files.changes(state))
         return batch.isEmpty ? [] : finish(batch)
     }
 
@@ -97,12 +102,23 @@ private struct Batch {
         messages[messages.count - 1].removedTasks.append(id.text)
     }
 
-    mutating func add(_ service: ID, _ ports: [PortConfig]) {
-        make(room: 40 + ports.count * 60)
-        var entry = ServicePorts()
-        entry.serviceID = service
-        entry.ports = ports
-        messages[messages.count - 1].servicePorts.append(entry)
+    mutating func add(_ files: FileCursor.Changes) {
+        for secret in files.secrets {
+            make(room: secret.spec.data.count + 500)
+            messages[messages.count - 1].secrets.append(secret)
+        }
+        for config in files.configs {
+            make(room: config.spec.data.count + 500)
+            messages[messages.count - 1].configs.append(config)
+        }
+        for id in files.removedSecrets {
+            make(room: id.text.utf8.count)
+            messages[messages.count - 1].removedSecrets.append(id.text)
+        }
+        for id in files.removedConfigs {
+            make(room: id.text.utf8.count)
+            messages[messages.count - 1].removedConfigs.append(id.text)
+        }
     }
 
     private mutating func make(room: Int) {

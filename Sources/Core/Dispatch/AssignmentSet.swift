@@ -5,11 +5,11 @@ import Wire
 struct AssignmentSet {
     /// More than a node can run.
     static var taskLimit: Int { 100_000 }
-    static var serviceLimit: Int { 100_000 }
 
     let node: ID
     private(set) var tasks: [ID: Task] = [:]
-    private(set) var ports: [ID: [PortConfig]] = [:]
+    /// Of the tasks.
+    private(set) var files = AssignedFiles()
     /// 0 before the first full set.
     private(set) var version: UInt64 = 0
     /// The parts of a message that is not complete, gathered.
@@ -17,15 +17,10 @@ struct AssignmentSet {
 
     init(node: ID) { self.node = node }
 
-    /// What a message changed.
-    struct Effect: Equatable {
-        var tasks = false
-        var ports = false
-    }
-
     /// Takes a message. Nothing changes before its last part is there.
+    /// - Returns: whether the tasks changed.
     /// - Throws: `conflict` when it does not follow on what is there: then the whole is to be asked for again. `tooLarge`.
-    mutating func apply(_ message: AssignmentsMessage) throws(ApusError) -> Effect {
+    mutating func apply(_ message: AssignmentsMessage) throws(ApusError) -> Bool {
         var whole = message
         if message.part == 0 {
             guard gathered == nil else { throw gap("a message begins before the one before it ended") }
@@ -36,10 +31,13 @@ struct AssignmentSet {
             begun.part = message.part
             begun.tasks += message.tasks
             begun.removedTasks += message.removedTasks
-            begun.servicePorts += message.servicePorts
+            begun.secrets += message.secrets
+            begun.configs += message.configs
+            begun.removedSecrets += message.removedSecrets
+            begun.removedConfigs += message.removedConfigs
             whole = begun
         }
-        guard whole.tasks.count <= Self.taskLimit, whole.removedTasks.count <= Self.taskLimit, whole.servicePorts.count <= Self.serviceLimit else {
+        guard whole.tasks.count <= Self.taskLimit, whole.removedTasks.count <= Self.taskLimit else {
             throw ApusError(.tooLarge, "the manager assigns more than \(Self.taskLimit) tasks to this node")
         }
         guard message.isFull || (version != 0 && message.appliesTo == version) else {
@@ -47,31 +45,22 @@ struct AssignmentSet {
         }
         guard message.resultsIn > (message.isFull ? 0 : version) else { throw gap("it results in set \(message.resultsIn)") }
         gathered = message.hasMore ? whole : nil
-        guard !message.hasMore else { return Effect() }
+        guard !message.hasMore else { return false }
         return commit(whole)
     }
 
-    private mutating func commit(_ message: AssignmentsMessage) -> Effect {
-        var effect = Effect()
-        if message.isFull {
-            effect = Effect(tasks: true, ports: true)
-            tasks = [:]
-            ports = [:]
-        }
+    private mutating func commit(_ message: AssignmentsMessage) -> Bool {
+        var isChanged = message.isFull
+        if message.isFull { tasks = [:] }
         version = message.resultsIn
+        files.apply(message)
         // A task of another node would be run twice.
         for task in message.tasks where task.nodeID == node && !task.id.isEmpty {
             tasks[task.id] = task
-            effect.tasks = true
+            isChanged = true
         }
-        for id in message.removedTasks where tasks.removeValue(forKey: ID(id)) != nil { effect.tasks = true }
-        for entry in message.servicePorts {
-            let new = entry.ports.isEmpty ? nil : entry.ports
-            guard ports[entry.serviceID] != new else { continue }
-            ports[entry.serviceID] = new
-            effect.ports = true
-        }
-        return effect
+        for id in message.removedTasks where tasks.removeValue(forKey: ID(id)) != nil { isChanged = true }
+        return isChanged
     }
 
     private func gap(_ what: String) -> ApusError {

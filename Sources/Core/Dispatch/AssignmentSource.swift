@@ -6,6 +6,8 @@ public protocol AssignmentSource: Sendable {
     ///
     /// A task is to be brought to its desired state. What vanishes from the set is to be ended and forgotten.
     func assignments(for node: ID) -> AsyncStream<[Task]>
+    /// The secrets and configs of these tasks. Those of a task are here before the task is.
+    func files() -> AssignedFiles
     /// Returns when the statuses are committed. A status that is behind what is known is dropped, and so is one of an unknown task.
     func report(_ statuses: [ID: TaskStatus]) async throws(ApusError)
 }

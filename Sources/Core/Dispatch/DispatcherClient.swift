@@ -10,7 +10,18 @@ public protocol DispatcherClient: Sendable {
     func assignments(
         _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
     ) async throws(DispatcherFailure)
+    /// Returns when the stream ends; what `receive` throws ends it.
+    func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure)
+    /// Returns when the stream ends; what `receive` throws ends it.
+    func logs(_ request: LogsRequest, receive: @escaping @Sendable (LogSubscription) async throws -> Void) async throws(DispatcherFailure)
+    /// Sends what `produce` has, and returns when it was taken.
+    func publishLogs(
+        _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
+    ) async throws(DispatcherFailure)
     func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse
+    func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure)
     func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure)
     func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure)
     func endSession(_ request: EndSessionRequest, timeout: Duration) async throws(DispatcherFailure)
@@ -32,6 +43,41 @@ public struct GRPCDispatcherClient<Transport: ClientTransport>: DispatcherClient
         _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.assignments, request, receive)
+    }
+
+    public func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        try await streaming(DispatcherMethods.endpoints, request, receive)
+    }
+
+    public func logs(
+        _ request: LogsRequest, receive: @escaping @Sendable (LogSubscription) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        try await streaming(DispatcherMethods.logs, request, receive)
+    }
+
+    public func publishLogs(
+        _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        let request = StreamingClientRequest(of: PublishLogsMessage.self) { writer in try await produce { try await writer.write($0) } }
+        do {
+            try await client.clientStreaming(
+                request: request, descriptor: DispatcherMethods.publishLogs, serializer: FieldCodedSerializer<PublishLogsMessage>(),
+                deserializer: FieldCodedDeserializer<PublishLogsResponse>(), options: .defaults
+            ) { _ = try $0.message }
+        } catch {
+            throw DispatcherFailure(error)
+        }
+    }
+
+    /// Reads the log of a task on a node through the leader; what `receive` throws ends it.
+    public func readLogs(_ request: ReadLogsRequest, receive: @escaping @Sendable (LogChunk) async throws -> Void) async throws(DispatcherFailure) {
+        try await streaming(DispatcherMethods.readLogs, request, receive)
+    }
+
+    public func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {
+        let _: ConfirmEndpointsResponse = try await unary(DispatcherMethods.confirmEndpoints, request, timeout)
     }
 
     public func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse {

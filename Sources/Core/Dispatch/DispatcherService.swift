@@ -29,6 +29,9 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
             try sessions.updateDescription(request, from: peer)
             return UpdateNodeDescriptionResponse()
         }
+        unary(DispatcherMethods.confirmEndpoints, with: &router) { (request: ConfirmEndpointsRequest, peer) in
+            try sessions.confirmEndpoints(request, from: peer)
+        }
         unary(DispatcherMethods.endSession, with: &router) { (request: EndSessionRequest, peer) in
             try sessions.endSession(request, from: peer)
             return EndSessionResponse()
@@ -38,6 +41,29 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
         }
         streaming(DispatcherMethods.assignments, with: &router) { (request: AssignmentsRequest, peer, send) in
             try await sessions.serveAssignments(request, from: peer, send: send)
+        }
+        streaming(DispatcherMethods.endpoints, with: &router) { (request: EndpointsRequest, peer, send) in
+            try await sessions.serveEndpoints(request, from: peer, send: send)
+        }
+        streaming(DispatcherMethods.logs, with: &router) { (request: LogsRequest, peer, send) in
+            try await sessions.serveLogs(request, from: peer, send: send)
+        }
+        streaming(DispatcherMethods.readLogs, with: &router) { (request: ReadLogsRequest, peer, send) in
+            try await sessions.serveReading(request, from: peer, send: send)
+        }
+        router.registerHandler(
+            forMethod: DispatcherMethods.publishLogs, deserializer: FieldCodedDeserializer<PublishLogsMessage>(),
+            serializer: FieldCodedSerializer<PublishLogsResponse>()
+        ) { request, _ in
+            let publication = sessions.publication(from: PeerIdentity.current)
+            do {
+                for try await message in request.messages { try await publication.take(message) }
+                publication.end()
+                return StreamingServerResponse(single: ServerResponse(message: PublishLogsResponse()))
+            } catch {
+                publication.breakOff(error)
+                throw status(error)
+            }
         }
     }
 

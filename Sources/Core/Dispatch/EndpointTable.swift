@@ -1,3 +1,4 @@
+import Orchestration
 public import PluginAPI
 public import Wire
 
@@ -9,8 +10,30 @@ public struct EndpointTable: Sendable, Hashable {
     public var networks: [ID: EndpointNetwork] = [:]
     /// Those in one of these networks, or with published ports.
     public var services: [ID: EndpointService] = [:]
-    /// All that have a place in one of these networks, those of this node too.
+    /// All that have a place in one of these networks, those of this node too. They stay until they have ended, for the sake of what they still
+    /// have to say; whether they take new connections is `isServing`.
     public var tasks: [ID: EndpointTask] = [:]
 
     public init() {}
+
+    /// The published ports of the ingress mode, by service.
+    public var servicePorts: [ID: [PortConfig]] { services.compactMapValues { $0.ports.isEmpty ? nil : $0.ports } }
+}
+
+extension EndpointTable {
+    /// What a node must know of a state: looked up from the beginning. The leader comes to the same from event to event with `EndpointIndex`.
+    static func of(_ state: some SwarmState, node: ID) -> EndpointTable {
+        var table = EndpointTable()
+        for node in state.allNodes { table.nodes[node.id] = EndpointNode(node) }
+        let ingress = EndpointNetwork.ingress(of: state)
+        var places = Set(ingress.map { [$0] } ?? [])
+        for task in state.tasks(onNode: node) { for attachment in EndpointTask(task, in: state)?.attachments ?? [] { places.insert(attachment.network.id) } }
+        for network in state.allNetworks where places.contains(network.id) {
+            table.networks[network.id] = EndpointNetwork(network, in: state.cluster)
+        }
+        let networks = Set(table.networks.keys)
+        for service in state.allServices { table.services[service.id] = EndpointService(service, in: state)?.limited(to: networks) }
+        for task in state.allTasks { table.tasks[task.id] = EndpointTask(task, in: state)?.limited(to: networks) }
+        return table
+    }
 }

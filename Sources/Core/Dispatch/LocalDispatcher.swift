@@ -15,5 +15,13 @@ public final class LocalDispatcher: AssignmentSource {
 
     public func assignments(for node: ID) -> AsyncStream<[Task]> { Assignments.stream(store, node) }
 
+    /// All that there are: whoever is in the store's process can read it anyway.
+    public func files() -> AssignedFiles {
+        let snapshot = store.read()
+        return AssignedFiles(
+            secrets: Dictionary(uniqueKeysWithValues: snapshot.secrets.values.map { ($0.id, $0) }),
+            configs: Dictionary(uniqueKeysWithValues: snapshot.configs.values.map { ($0.id, $0) }))
+    }
+
     public func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) { try await reports.report(statuses) }
 }

@@ -19,7 +19,7 @@ extension NodeSessions {
             Self.apply(state.cluster, to: &table, configuration.sessions)
             table.takeOver(state.allNodes, now: now)
             contents.table = table
-            contents.ports = Self.ports(in: state)
+            contents.takeOver(EndpointIndex(state), expecting: state.allNodes.filter { $0.status.state != .down }.map(\.id))
             contents.managers = Self.managers(in: state)
             contents.writer = wake
         }
@@ -30,10 +30,11 @@ extension NodeSessions {
             group.addTask { await self.write(writes) }
             await group.waitForAll()
         }
-        let handles = contents.withLock { contents in
+        let (handles, readings) = contents.withLock { contents in
             defer { contents = Contents() }
-            return contents.handles
+            return (contents.handles, contents.readings)
         }
+        for reading in readings.values { reading.pipe.finish(Self.notLeading) }
         for handle in handles.values { handle.finish(Self.notLeading) }
     }
 
@@ -51,9 +52,14 @@ extension NodeSessions {
     }
 
     private func note(_ events: [SwarmEvent]) {
+        let state = store.read()
+        noteNodes(events, state)
+        noteEndpoints(events, state)
+    }
+
+    private func noteNodes(_ events: [SwarmEvent], _ state: Store.State) {
         let now = ContinuousClock.now
         var tasks: [ID: Set<ID>] = [:]
-        var services: Set<ID> = []
         var changed: Set<ID> = []
         var removed: [ID] = []
         var isForAll = false
@@ -64,8 +70,6 @@ extension NodeSessions {
                 tasks[task.nodeID, default: []].insert(task.id)
                 if let old, old.nodeID != task.nodeID { tasks[old.nodeID, default: []].insert(task.id) }
             case .taskRemoved(let task): tasks[task.nodeID, default: []].insert(task.id)
-            case .service(let service): services.insert(service.id)
-            case .serviceRemoved(let service): services.insert(service.id)
             case .node(let node, let old):
                 if old.map({ Self.isNews($0, node) }) ?? true { changed.insert(node.id) }
                 if old?.manager != node.manager { isForAll = true }
@@ -73,17 +77,13 @@ extension NodeSessions {
                 removed.append(node.id)
                 if node.manager != nil { isForAll = true }
             case .cluster: isForAll = true
-            case .network, .networkRemoved: break
+            case .service, .serviceRemoved, .network, .networkRemoved: break
             }
         }
         tasks[""] = nil
-        guard !tasks.isEmpty || !services.isEmpty || !changed.isEmpty || !removed.isEmpty || isForAll else { return }
-        let state = store.read()
+        guard !tasks.isEmpty || !changed.isEmpty || !removed.isEmpty || isForAll else { return }
         var ended: [Handle] = []
         contents.withLock { contents in
-            let old = contents.ports
-            for service in services { contents.ports[service] = state.service(service).flatMap(Self.ports) }
-            services = services.filter { old[$0] != contents.ports[$0] }
             if isForAll {
                 contents.managers = Self.managers(in: state)
                 if var table = contents.table {
@@ -96,16 +96,7 @@ extension NodeSessions {
                 contents.table?.remove(node)
                 if let handle = contents.handles.removeValue(forKey: node) { ended.append(handle) }
             }
-            if services.isEmpty {
-                for (node, ids) in tasks { contents.handles[node]?.mailbox.withLock { $0 }?.add { $0.tasks.formUnion(ids) } }
-            } else {
-                for (node, handle) in contents.handles {
-                    handle.mailbox.withLock { $0 }?.add { news in
-                        news.services.formUnion(services)
-                        if let ids = tasks[node] { news.tasks.formUnion(ids) }
-                    }
-                }
-            }
+            for (node, ids) in tasks { contents.handles[node]?.mailbox.withLock { $0 }?.add(ids) }
             if isForAll {
                 for handle in contents.handles.values { handle.change.yield() }
             } else {
@@ -117,8 +108,8 @@ extension NodeSessions {
 
     private func catchUp(_ state: Store.State) {
         let now = ContinuousClock.now
+        catchUpEndpoints(state)
         let ended = contents.withLock { contents -> [Handle] in
-            contents.ports = Self.ports(in: state)
             contents.managers = Self.managers(in: state)
             if var table = contents.table {
                 Self.apply(state.cluster, to: &table, configuration.sessions)
@@ -134,7 +125,7 @@ extension NodeSessions {
                     continue
                 }
                 handle.change.yield()
-                handle.mailbox.withLock { $0 }?.add { $0.isEverything = true }
+                handle.mailbox.withLock { $0 }?.addEverything()
             }
             return ended
         }
@@ -151,16 +142,6 @@ extension NodeSessions {
         guard let old else { return true }
         return task.nodeID != old.nodeID || task.desiredState != old.desiredState || (old.status.state < .assigned) != (task.status.state < .assigned)
             || task.networks != old.networks || task.spec != old.spec
-    }
-
-    private static func ports(in state: Store.State) -> [ID: [PortConfig]] {
-        var ports: [ID: [PortConfig]] = [:]
-        for service in state.allServices { ports[service.id] = Self.ports(service) }
-        return ports
-    }
-
-    private static func ports(_ service: Service) -> [PortConfig]? {
-        service.pendingDelete || service.endpoint.ports.isEmpty ? nil : service.endpoint.ports
     }
 
     private static func managers(in state: Store.State) -> [ManagerPeer] {
@@ -194,6 +175,8 @@ extension NodeSessions {
                 // This process was stopped, or starved: it could not hear anybody either.
                 if absence > .seconds(1) { contents.table?.forgive(absence) }
                 let nodes = contents.table?.expire(now: now) ?? []
+                for node in nodes { contents.withdrawals.gone(node) }
+                if !nodes.isEmpty { contents.deliverWithdrawals() }
                 return (nodes.compactMap { contents.handles.removeValue(forKey: $0) }, contents.table?.hasChanges ?? false)
             }
             for handle in ended {

@@ -31,7 +31,19 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         let changed: AsyncStream<Void>
         let change: AsyncStream<Void>.Continuation
         let end = Mutex<ApusError?>(nil)
-        let mailbox = Mutex<AssignmentMailbox?>(nil)
+        let mailbox = Mutex<Mailbox<ID>?>(nil)
+        let endpoints = Mutex(Endpoints())
+        /// The stream on which the node is asked for logs.
+        let logs = Mutex<AsyncStream<LogSubscription>.Continuation?>(nil)
+
+        /// The stream of endpoints.
+        struct Endpoints {
+            var mailbox: Mailbox<EndpointKey>?
+            /// Tasks of the node that it is to be told are withdrawn.
+            var withdrawn: Set<ID> = []
+            /// The last version that a stream of the session has used.
+            var version: UInt64 = 0
+        }
 
         init(node: ID, id: ID) {
             self.node = node
@@ -43,6 +55,8 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
             end.withLock { $0 = $0 ?? reason }
             change.finish()
             mailbox.withLock { $0 }?.close()
+            endpoints.withLock { $0.mailbox }?.close()
+            logs.withLock { $0 }?.finish()
         }
 
         /// - Throws: Why the session has ended.
@@ -53,8 +67,12 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         /// `nil` while this manager does not lead.
         var table: SessionTable?
         var handles: [ID: Handle] = [:]
-        /// Published ports by service.
-        var ports: [ID: [PortConfig]] = [:]
+        var index = EndpointIndex()
+        /// Logs that are read here, by subscription.
+        var readings: [ID: LogReading] = [:]
+        /// Of entries, since every stream of endpoints has looked.
+        var changesSinceRefresh = 0
+        var withdrawals = Withdrawals()
         var managers: [ManagerPeer] = []
         var writer: AsyncStream<Void>.Continuation?
     }
@@ -125,7 +143,7 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         }
     }
 
-    /// Sends the node's tasks and the published ports, as a full set and then what changes, until the session is over or the caller is cancelled.
+    /// Sends the node's tasks, as a full set and then what changes, until the session is over or the caller is cancelled.
     /// - Throws: as `serveSession`.
     public func serveAssignments(
         _ request: AssignmentsRequest, from peer: PeerIdentity?, send: @Sendable (AssignmentsMessage) async throws -> Void
@@ -133,7 +151,7 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         let node = try authorize(peer)
         let handle = try handle(of: node, request.sessionID)
         try await configuration.confirmLeadership()
-        let mailbox = AssignmentMailbox()
+        let mailbox = Mailbox<ID>()
         // A stream that was there before ends.
         let old = handle.mailbox.withLock { current in
             defer { current = mailbox }
@@ -142,15 +160,12 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         old?.close()
         var cursor = AssignmentCursor(node: node)
         try handle.check()
-        for message in cursor.full(store.read(), ports: ports) { try await send(message) }
+        for message in cursor.full(store.read()) { try await send(message) }
         var sentAt = ContinuousClock.now
-        for await _ in mailbox.signals {
-            // The first change goes at once. Then it is waited for a tenth of a second, or until there are a hundred.
-            while mailbox.count < 100, case let rest = sentAt + .milliseconds(100) - .now, rest > .zero {
-                try await ConcurrentTask.sleep(for: min(rest, .milliseconds(20)))
-            }
+        var signals = mailbox.signals.makeAsyncIterator()
+        while try await mailbox.wait(after: sentAt, &signals) {
             try handle.check()
-            let messages = cursor.changes(mailbox.take(), store.read(), ports: ports)
+            let messages = cursor.changes(mailbox.take(), store.read())
             guard !messages.isEmpty else { continue }
             for message in messages { try await send(message) }
             sentAt = .now
@@ -179,6 +194,8 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         let handle = try contents.withLock { contents throws(ApusError) in
             guard contents.table != nil else { throw Self.notLeading }
             try contents.table?.end(node, request.sessionID, isLeaving: request.isLeaving, now: now)
+            contents.withdrawals.gone(node)
+            contents.deliverWithdrawals()
             return contents.handles.removeValue(forKey: node)
         }
         handle?.finish(ApusError(.notFound, "node \(node) has ended its session"))
@@ -204,7 +221,7 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
     /// - Throws: `notFound` when the session is not the node's.
     func checkSession(_ node: ID, _ session: ID) throws(ApusError) { _ = try handle(of: node, session) }
 
-    private func handle(of node: ID, _ session: ID) throws(ApusError) -> Handle {
+    func handle(of node: ID, _ session: ID) throws(ApusError) -> Handle {
         try contents.withLock { contents throws(ApusError) in
             guard let table = contents.table else { throw Self.notLeading }
             try table.check(node, session)
@@ -234,8 +251,6 @@ public final class NodeSessions<Store: SwarmStore>: Sendable {
         logger.info("node \(node) has registered", metadata: ["session": "\(handle.id)", "address": "\(request.address)"])
         return handle
     }
-
-    private var ports: [ID: [PortConfig]] { contents.withLock(\.ports) }
 
     private func message(for handle: Handle) -> SessionMessage {
         let state = store.read()

@@ -65,6 +65,9 @@ extension RemoteDispatcher {
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.beat(session) }
             group.addTask { try await self.receive(session) }
+            group.addTask { try await self.receiveEndpoints(session) }
+            group.addTask { try await self.confirmEndpoints(session) }
+            if let logs { group.addTask { try await self.serveLogs(session, logs) } }
             group.addTask { try await self.send(session) }
             group.addTask { try await self.describeAgain(session, described) }
             try await group.next()
@@ -107,21 +110,60 @@ extension RemoteDispatcher {
             let set = Mutex(AssignmentSet(node: node))
             do throws(DispatcherFailure) {
                 try await session.client.assignments(request) { message in
-                    let (effect, tasks, ports) = try set.withLock { set throws(ApusError) in
-                        let effect = try set.apply(message)
-                        return (effect, effect.tasks ? set.sorted : [], effect.ports ? set.ports : [:])
+                    let (tasks, files) = try set.withLock { set throws(ApusError) in
+                        let isChanged = try set.apply(message)
+                        return (isChanged ? set.sorted : nil, set.files)
                     }
-                    if effect.tasks {
-                        self.reports.keep(tasks.map(\.id))
-                        self.tasks.set(tasks)
-                    }
-                    if effect.ports, ports != self.ports.value { self.ports.set(ports) }
+                    // Before the tasks that read them.
+                    if !message.hasMore { self.state.withLock { $0.files = files } }
+                    guard let tasks else { return }
+                    self.reports.keep(tasks.map(\.id))
+                    self.feed.keep(tasks.map(\.id))
+                    self.tasks.set(tasks)
                 }
                 throw DispatcherFailure(ApusError(.unavailable, "the manager ended the assignments"))
             } catch {
                 guard error.error.code == .conflict else { throw error }
                 logger.warning("\(error.error.message)")
                 try await ConcurrentTask.sleep(for: Self.random(configuration.shortestPause, configuration.shortestPause * 3))
+            }
+        }
+    }
+
+    // MARK: Endpoints
+
+    /// Follows the table of endpoints. After a gap, or when the checksum is another, the whole is asked for again.
+    private func receiveEndpoints(_ session: Session) async throws {
+        var request = EndpointsRequest()
+        request.sessionID = session.id
+        while true {
+            feed.begin()
+            let set = Mutex(EndpointSet())
+            do throws(DispatcherFailure) {
+                try await session.client.endpoints(request) { message in
+                    let news = try set.withLock { set throws(ApusError) in try set.apply(message).map { ($0, set.table, set.isComparable) } }
+                    guard let (effect, table, isComparable) = news else { return }
+                    if message.isFull, !isComparable {
+                        self.logger.warning("the manager is of another version: whether changes of endpoints are complete is not checked")
+                    }
+                    self.feed.deliver(table, effect)
+                }
+                throw DispatcherFailure(ApusError(.unavailable, "the manager ended the endpoints"))
+            } catch {
+                guard error.error.code == .conflict else { throw error }
+                logger.warning("\(error.error.message)")
+                try await ConcurrentTask.sleep(for: Self.random(configuration.shortestPause, configuration.shortestPause * 3))
+            }
+        }
+    }
+
+    private func confirmEndpoints(_ session: Session) async throws {
+        for await _ in feed.confirmations() {
+            while let version = feed.takeConfirmation() {
+                var request = ConfirmEndpointsRequest()
+                request.sessionID = session.id
+                request.version = version
+                try await session.client.confirmEndpoints(request, timeout: configuration.callTimeout)
             }
         }
     }

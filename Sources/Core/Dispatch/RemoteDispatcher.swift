@@ -43,6 +43,12 @@ public final class RemoteDispatcher: AssignmentSource {
             _ address: String, _ use: @escaping @Sendable (any DispatcherClient) async -> Void
         ) async throws(ApusError) -> Void
 
+    /// Writes the log of a task of this node as whole frames, to its end or until it is cancelled.
+    public typealias LogSource =
+        @Sendable (
+            _ subscription: LogSubscription, _ write: @escaping @Sendable ([UInt8]) async throws -> Void
+        ) async throws -> Void
+
     struct Session: Sendable {
         var id: ID
         var client: any DispatcherClient
@@ -53,17 +59,20 @@ public final class RemoteDispatcher: AssignmentSource {
         var session: Session?
         var message: SessionMessage?
         var hasEnded = false
+        /// Of the tasks that were last assigned.
+        var files = AssignedFiles()
     }
 
     let node: ID
     let address: String
     let describe: @Sendable () -> NodeDescription
     let connect: Connect
+    let logs: LogSource?
     let configuration: RemoteDispatcherConfiguration
     let logger: Logger
     let state: Mutex<State>
     let tasks = Latest<[Task]>()
-    let ports = Latest<[ID: [PortConfig]]>()
+    let feed = EndpointFeed()
     let currentNews: Latest<SessionNews>
     let reports = ReportQueue()
 
@@ -71,14 +80,16 @@ public final class RemoteDispatcher: AssignmentSource {
     ///   - managers: `host:port` of those that are known at first; the leader tells of the others.
     ///   - address: where other nodes reach this one, without a port.
     ///   - describe: the node's description now; called at times.
+    ///   - logs: what managers read of the logs of this node's tasks; without it they read nothing.
     public init(
         node: ID, managers: [String], address: String, describe: @escaping @Sendable () -> NodeDescription, connect: @escaping Connect,
-        configuration: RemoteDispatcherConfiguration = .init(), logger: Logger
+        logs: LogSource? = nil, configuration: RemoteDispatcherConfiguration = .init(), logger: Logger
     ) {
         self.node = node
         self.address = address
         self.describe = describe
         self.connect = connect
+        self.logs = logs
         self.configuration = configuration
         self.logger = logger
         state = Mutex(State(managers: Self.peers(managers)))
@@ -103,11 +114,30 @@ public final class RemoteDispatcher: AssignmentSource {
     /// How the node stands with its managers now.
     public var connection: SessionNews.Connection { currentNews.value?.connection ?? .searching(nil) }
 
+    /// What the node must know of networks and published ports: the newest, at once when it is known and after every change; for any number of
+    /// readers. While no manager is there the last one stands.
+    ///
+    /// Whoever puts the tables in force calls `confirm` after each: a task that is to end waits for it.
+    public func endpoints() -> AsyncStream<EndpointUpdate> { feed.updates.stream() }
+
+    /// The newest table; `nil` before a leader has sent one.
+    public var endpointTable: EndpointTable? { feed.updates.value?.table }
+
+    /// The table is in force everywhere on this node, and so what changed in those before it.
+    public func confirm(_ update: EndpointUpdate) { feed.confirm(update) }
+
+    /// Tasks of this node that no node opens new connections to any more: all that the node still has, at once and after every change; for any
+    /// number of readers.
+    public func withdrawn() -> AsyncStream<Set<ID>> { feed.withdrawn.stream() }
+
     /// The published ports of all services, at once when they are known and after every change; for any number of readers.
-    public func servicePorts() -> AsyncStream<[ID: [PortConfig]]> { ports.stream() }
+    public func servicePorts() -> AsyncStream<[ID: [PortConfig]]> { feed.ports.stream() }
 
     /// The tasks of this node; nothing before a leader has sent the whole set.
     public func assignments(for node: ID) -> AsyncStream<[Task]> { tasks.stream() }
+
+    /// The secrets and configs that the tasks of this node need.
+    public func files() -> AssignedFiles { state.withLock(\.files) }
 
     /// Returns when a leader has committed the statuses, or newer ones; waits for a leader as long as it takes.
     public func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) { try await reports.report(statuses) }

@@ -6,6 +6,8 @@ extension StoreSnapshot: SwarmState {
     public func node(_ id: ID) -> Node? { nodes[id] }
     public func task(_ id: ID) -> Task? { tasks[id] }
     public func network(_ target: String) -> Network? { networks[ID(target)] ?? network(named: target) }
+    public func secret(_ id: ID) -> Secret? { secrets[id] }
+    public func config(_ id: ID) -> Config? { configs[id] }
     public var allServices: [Service] { Array(services.values) }
     public var allNodes: [Node] { Array(nodes.values) }
     public var allTasks: [Task] { Array(tasks.values) }
@@ -19,6 +21,8 @@ extension StoreTransaction: SwarmTransaction {
     public func node(_ id: ID) -> Node? { snapshot.nodes[id] }
     public func task(_ id: ID) -> Task? { snapshot.tasks[id] }
     public func network(_ target: String) -> Network? { snapshot.network(target) }
+    public func secret(_ id: ID) -> Secret? { snapshot.secrets[id] }
+    public func config(_ id: ID) -> Config? { snapshot.configs[id] }
     public func tasks(ofService service: ID) -> [Task] { snapshot.tasks(ofService: service) }
     public func tasks(onNode node: ID) -> [Task] { snapshot.tasks(onNode: node) }
     public var allServices: [Service] { snapshot.allServices }

@@ -1,3 +1,4 @@
+import Allocation
 public import PluginAPI
 
 /// One step that a planner decided on.
@@ -16,6 +17,14 @@ public enum PlannedChange: Sendable, Hashable {
     /// It waits, and why.
     case explain(task: ID, reason: String)
     case delete(task: ID)
+    /// The task gets its addresses; a container's place is taken by it.
+    case address(task: ID, [NetworkAttachment])
+    /// A container's place cannot be had, and why.
+    case refuse(task: ID, reason: String)
+    /// The node's addresses in the ingress network; none when there is no such network.
+    case mesh(node: ID, [String])
+    /// The next key of encrypted networks; of more than three the oldest goes.
+    case addNetworkKey(NetworkKey)
     case updateService(Service, matching: Version)
     case deleteService(ID)
 
@@ -23,8 +32,10 @@ public enum PlannedChange: Sendable, Hashable {
     public var taskID: ID? {
         switch self {
         case .create(let task): task.id
-        case .desire(let id, _), .promote(let id), .orphan(let id), .assign(let id, _), .explain(let id, _), .delete(let id): id
-        case .updateService, .deleteService: nil
+        case .desire(let id, _), .promote(let id), .orphan(let id), .assign(let id, _), .explain(let id, _), .delete(let id), .address(let id, _),
+            .refuse(let id, _):
+            id
+        case .updateService, .deleteService, .mesh, .addNetworkKey: nil
         }
     }
 
@@ -32,7 +43,9 @@ public enum PlannedChange: Sendable, Hashable {
     public func apply(to transaction: inout some SwarmTransaction, now: Timestamp) throws(ApusError) -> Bool {
         switch self {
         case .create(let task):
-            guard transaction.task(task.id) == nil, let service = transaction.service(task.serviceID), !service.pendingDelete else { return false }
+            guard transaction.task(task.id) == nil, let service = transaction.service(task.serviceID), !service.pendingDelete,
+                Self.haveNetworks(task.networks, transaction)
+            else { return false }
             try transaction.create(task)
         case .desire(let id, let state):
             guard var task = transaction.task(id), task.desiredState < state else { return false }
@@ -61,6 +74,31 @@ public enum PlannedChange: Sendable, Hashable {
         case .delete(let id):
             guard transaction.task(id) != nil else { return false }
             try transaction.removeTask(id)
+        case .address(let id, let networks):
+            guard var task = transaction.task(id), task.status.state <= .pending, task.networks != networks, Self.haveNetworks(networks, transaction)
+            else { return false }
+            task.networks = networks
+            if task.isAttachment {
+                task.status.state = .running
+                task.status.timestamp = now
+                task.status.message = "attached"
+                task.status.error = ""
+            }
+            try transaction.update(task)
+        case .refuse(let id, let reason):
+            guard var task = transaction.task(id), task.isAttachment, task.status.state == .new else { return false }
+            task.status.state = .rejected
+            task.status.timestamp = now
+            task.status.error = reason
+            try transaction.update(task)
+        case .mesh(let id, let addresses):
+            guard var node = transaction.node(id), node.meshAddresses != addresses else { return false }
+            node.meshAddresses = addresses
+            try transaction.update(node)
+        case .addNetworkKey(let key):
+            guard var cluster = transaction.cluster, (cluster.networkKeys.last?.number ?? 0) + 1 == key.number else { return false }
+            cluster.networkKeys = (cluster.networkKeys + [key]).suffix(NetworkKey.limit)
+            try transaction.update(cluster)
         case .updateService(let service, let version):
             guard let current = transaction.service(service.id), current.version == version else { return false }
             try transaction.update(service, matching: version)
@@ -69,6 +107,11 @@ public enum PlannedChange: Sendable, Hashable {
             try transaction.removeService(id)
         }
         return true
+    }
+
+    /// A network may have been removed since the plan was made.
+    private static func haveNetworks(_ attachments: [NetworkAttachment], _ transaction: some SwarmTransaction) -> Bool {
+        attachments.allSatisfy { transaction.network($0.network.id.text)?.id == $0.network.id }
     }
 
     static func assign(_ task: inout Task, _ node: ID, _ now: Timestamp) {

@@ -23,15 +23,28 @@ public struct Reconciler {
     private var unplaced: Set<ID> = []
     /// Something changed that may make room for them.
     private var mayPlace = false
-    /// Services that cannot get their ports, and why.
-    private var portProblems: [ID: String] = [:]
+    /// Services that cannot get their ports or their virtual addresses, and why.
+    private var problems: [ID: String] = [:]
     private var runningSince: [ID: Timestamp] = [:]
+    var networks = NetworkNotes()
     private let makeID: @Sendable () -> ID
+    /// Makes a key of encrypted networks.
+    let makeKey: @Sendable () -> [UInt8]
 
-    /// - Parameter makeID: makes the ids of new tasks; tests hand in a seeded one.
-    public init(scheduler: any Scheduler, makeID: @escaping @Sendable () -> ID = { ID.random() }) {
+    /// - Parameters:
+    ///   - makeID: makes the ids of new tasks; tests hand in a seeded one.
+    ///   - makeKey: makes 16 random bytes.
+    public init(
+        scheduler: any Scheduler, makeID: @escaping @Sendable () -> ID = { ID.random() }, makeKey: (@Sendable () -> [UInt8])? = nil
+    ) {
         self.scheduler = scheduler
         self.makeID = makeID
+        self.makeKey =
+            makeKey ?? {
+                // The system's generator is fit for keys.
+                var generator = SystemRandomNumberGenerator()
+                return (0..<NetworkKey.size).map { _ in UInt8.random(in: 0 ... .max, using: &generator) }
+            }
     }
 
     // MARK: What happened
@@ -49,7 +62,12 @@ public struct Reconciler {
             dirtyServices.insert(service.id)
             if service.spec.mode.global != nil { globalServices.insert(service.id) }
         }
+        networks = NetworkNotes()
         for task in state.allTasks {
+            guard !task.isAttachment else {
+                networks.attachments.insert(task.id)
+                continue
+            }
             // Tasks of services that are gone.
             dirtyServices.insert(task.serviceID)
             feed.append(.task(task))
@@ -72,23 +90,36 @@ public struct Reconciler {
             case .service(let service):
                 dirtyServices.insert(service.id)
                 if service.spec.mode.global != nil { globalServices.insert(service.id) }
-                // It may have given up a port for which another one waits.
-                dirtyServices.formUnion(portProblems.keys)
+                // It may have given up a port or an address for which another one waits.
+                noteRoom()
             case .serviceRemoved(let service):
                 dirtyServices.insert(service.id)
                 globalServices.remove(service.id)
-                // Its ports are free for whoever waits for them.
-                dirtyServices.formUnion(portProblems.keys)
+                // Its ports and addresses are free for whoever waits for them.
+                noteRoom()
             case .node(let node, let old):
                 feed.append(.node(node))
+                let isOther = old.map { $0.meshAddresses != node.meshAddresses || $0.status.state != node.status.state && !networks.attachments.isEmpty }
+                if isOther ?? true { networks.isDirty = true }
                 noteNode(node, old, state)
             case .nodeRemoved(let node):
                 feed.append(.nodeRemoved(node.id))
                 noteNode(node, nil, state)
+                // Its address in the mesh is free, and its containers' places are.
+                noteRoom()
+                networks.isDirty = true
+            case .task(let task, _) where task.isAttachment:
+                networks.attachments.insert(task.id)
+                networks.isDirty = true
+                if !task.holdsAddresses { noteRoom() }
+            case .taskRemoved(let task) where task.isAttachment:
+                networks.attachments.remove(task.id)
+                noteRoom()
             case .task(let task, _):
                 feed.append(.task(task))
                 noteTask(task)
             case .taskRemoved(let task):
+                noteRoom()
                 feed.append(.taskRemoved(task.id))
                 dirtyServices.insert(task.serviceID)
                 unplaced.remove(task.id)
@@ -97,11 +128,22 @@ public struct Reconciler {
             case .cluster:
                 // The history limit may have changed.
                 dirtyServices.formUnion(state.allServices.map(\.id))
-            case .network, .networkRemoved:
-                break
+                networks.isDirty = true
+            case .network(let network), .networkRemoved(let network):
+                noteRoom()
+                networks.isDirty = true
+                // Every service with published ports has to do with it.
+                if network.spec.ingress { dirtyServices.formUnion(state.allServices.map(\.id)) }
             }
         }
         if !feed.isEmpty { scheduler.apply(feed) }
+    }
+
+    /// A port or an address may be free that somebody waits for.
+    private mutating func noteRoom() {
+        dirtyServices.formUnion(problems.keys)
+        if !networks.waiting.isEmpty { mayPlace = true }
+        if networks.lacksMesh { networks.isDirty = true }
     }
 
     private mutating func noteNode(_ node: Node, _ old: Node?, _ state: some SwarmState) {
@@ -123,18 +165,20 @@ public struct Reconciler {
         } else if task.status.state.isTerminal || !task.isWanted {
             // It may have freed what others wait for.
             mayPlace = true
+            if !task.networks.isEmpty, task.status.state.isTerminal { noteRoom() }
         }
     }
 
-    private static func waitsForNode(_ task: Task) -> Bool { task.status.state <= .pending && task.isWanted }
+    private static func waitsForNode(_ task: Task) -> Bool { task.status.state <= .pending && task.isWanted && !task.isAttachment }
 
     /// Whether `plan` has something to look at now.
     public func hasWork(now: Timestamp) -> Bool {
-        !dirtyServices.isEmpty || (mayPlace && !unplaced.isEmpty) || wakeTimes.values.contains { $0 <= now }
+        !dirtyServices.isEmpty || (mayPlace && !unplaced.isEmpty) || wakeTimes.values.contains { $0 <= now } || networks.isDirty
+            || networks.wakeAt.map { $0 <= now } ?? false
     }
 
     /// The first time at which there is something to do although nothing happens.
-    public var nextWake: Timestamp? { wakeTimes.values.min() }
+    public var nextWake: Timestamp? { [wakeTimes.values.min(), networks.wakeAt].compactMap { $0 }.min() }
 
     // MARK: What to do
 
@@ -142,18 +186,27 @@ public struct Reconciler {
     public mutating func plan(_ state: some SwarmState, now: Timestamp) -> Plan {
         for (service, time) in wakeTimes where time <= now { dirtyServices.insert(service) }
         var plan = Plan()
-        let services = dirtyServices.sorted()
+        // A container's place is no service's task.
+        let services = dirtyServices.filter { !$0.isEmpty }.sorted()
         dirtyServices = []
         var allocator: PortAllocator?
+        var addresses: NetworkAddresses?
+        if networks.isDirty || networks.wakeAt.map({ $0 <= now }) ?? false {
+            networks.isDirty = false
+            let part = planNetworks(state, now: now, &addresses)
+            plan.units += part.units
+            networks.wakeAt = part.wakeAt
+        }
+        let ingress = services.isEmpty ? nil : state.ingressNetwork
         for id in services {
             wakeTimes[id] = nil
             guard let stored = state.service(id) else {
-                portProblems[id] = nil
+                problems[id] = nil
                 plan.units += ServicePlanner.planRemoval(ofService: id, in: state).units.filter { $0 != [.deleteService(id)] }
                 continue
             }
-            let service = allocate(stored, state, &allocator)
-            let context = PlanningContext(now: now, runningSince: runningSince, makeID: makeID)
+            let service = allocate(stored, ingress, state, &allocator, &addresses)
+            let context = PlanningContext(now: now, runningSince: runningSince, ingress: ingress, makeID: makeID)
             let part = ServicePlanner.plan(service, in: state, context)
             if service != stored, !part.units.contains(where: { $0.contains { if case .updateService = $0 { true } else { false } } }) {
                 plan.units.append([.updateService(service, matching: stored.version)])
@@ -161,7 +214,7 @@ public struct Reconciler {
             plan.units += part.units
             wakeTimes[id] = part.wakeAt
         }
-        place(&plan, state, Set(services), now)
+        place(&plan, state, Set(services), now, &addresses)
         plan.wakeAt = nextWake
         return plan
     }
@@ -179,11 +232,16 @@ public struct Reconciler {
             case .assign(let id, _):
                 if let task = state.task(id) { feed.append(.task(task)) } else { feed.append(.taskRemoved(id)) }
                 fallthrough
-            case .desire(let id, _), .promote(let id), .orphan(let id), .explain(let id, _), .delete(let id):
+            case .address(let id, _), .refuse(let id, _), .desire(let id, _), .promote(let id), .orphan(let id), .explain(let id, _), .delete(let id):
                 guard let task = state.task(id) else { continue }
+                if task.isAttachment {
+                    networks.isDirty = true
+                    continue
+                }
                 dirtyServices.insert(task.serviceID)
                 if Self.waitsForNode(task) { unplaced.insert(id) }
                 mayPlace = true
+            case .mesh, .addNetworkKey: networks.isDirty = true
             }
         }
         if !feed.isEmpty { scheduler.apply(feed) }
@@ -191,34 +249,35 @@ public struct Reconciler {
 
     // MARK: Allocation
 
-    /// The service with its ports, if it can have them.
-    private mutating func allocate(_ service: Service, _ state: some SwarmState, _ allocator: inout PortAllocator?) -> Service {
-        let wanted = service.spec.endpoint ?? EndpointSpec()
+    /// The service with its ports and its virtual addresses, if it can have them.
+    private mutating func allocate(
+        _ service: Service, _ ingress: Network?, _ state: some SwarmState, _ allocator: inout PortAllocator?, _ addresses: inout NetworkAddresses?
+    ) -> Service {
         guard !service.pendingDelete else { return service }
-        if wanted.ports.isEmpty {
-            portProblems[service.id] = nil
-            var changed = service
-            changed.endpoint.ports = []
-            changed.endpoint.spec = wanted
-            return changed
-        }
-        if allocator == nil { allocator = PortAllocator(state.allServices) }
+        let wanted = service.spec.endpoint ?? EndpointSpec()
+        var changed = service
         do throws(ApusError) {
-            var changed = service
-            changed.endpoint.ports = try allocator?.allocate(service) ?? []
-            changed.endpoint.spec = wanted
-            if portProblems.removeValue(forKey: service.id) != nil { mayPlace = true }
-            return changed
+            changed.endpoint.ports = []
+            if !wanted.ports.isEmpty {
+                if allocator == nil { allocator = PortAllocator(state.allServices) }
+                changed.endpoint.ports = try allocator?.allocate(service) ?? []
+            }
+            changed.endpoint.virtualIPs = try virtualIPs(of: service, ingress: ingress, state, &addresses)
         } catch {
-            portProblems[service.id] = error.message
+            problems[service.id] = error.message
             return service
         }
+        changed.endpoint.spec = wanted
+        if problems.removeValue(forKey: service.id) != nil { mayPlace = true }
+        return changed
     }
 
     // MARK: Placement
 
     /// Asks the scheduler for the new tasks of the plan and, when something may have made room, for those that wait.
-    private mutating func place(_ plan: inout Plan, _ state: some SwarmState, _ services: Set<ID>, _ now: Timestamp) {
+    private mutating func place(
+        _ plan: inout Plan, _ state: some SwarmState, _ services: Set<ID>, _ now: Timestamp, _ addresses: inout NetworkAddresses?
+    ) {
         var leaving: Set<ID> = []
         var created: [ID: (unit: Int, index: Int)] = [:]
         var tasks: [Task] = []
@@ -229,12 +288,13 @@ public struct Reconciler {
                     created[task.id] = (unit, index)
                     tasks.append(task)
                 case .desire(let id, _), .delete(let id): leaving.insert(id)
-                case .promote, .orphan, .assign, .explain, .updateService, .deleteService: break
+                case .promote, .orphan, .assign, .explain, .updateService, .deleteService, .address, .refuse, .mesh, .addNetworkKey: break
                 }
             }
         }
         if mayPlace {
             mayPlace = false
+            networks.waiting = []
             tasks += unplaced.sorted().compactMap { id in
                 guard !leaving.contains(id), let task = state.task(id), Self.waitsForNode(task) else { return nil }
                 return task
@@ -249,8 +309,23 @@ public struct Reconciler {
         }
         guard !tasks.isEmpty else { return }
         var answer = ScheduleAnswer()
-        let ready = tasks.filter { portProblems[$0.serviceID] == nil }
-        for task in tasks { answer.reasons[task.id] = portProblems[task.serviceID] }
+        var ready: [Task] = []
+        var addressed: Set<ID> = []
+        for index in tasks.indices {
+            let task = tasks[index]
+            if let problem = problems[task.serviceID] {
+                answer.reasons[task.id] = problem
+                continue
+            }
+            do throws(ApusError) {
+                tasks[index].networks = try places(of: task, state, &addresses)
+                if tasks[index].networks != task.networks { addressed.insert(task.id) }
+                ready.append(tasks[index])
+            } catch {
+                answer.reasons[task.id] = error.message
+                networks.waiting.insert(task.serviceID)
+            }
+        }
         ask(ready, now, &answer)
         for task in tasks {
             let node = answer.placements[task.id].flatMap { state.node($0) == nil ? nil : $0 }
@@ -259,11 +334,15 @@ public struct Reconciler {
                 var task = task
                 if let node { PlannedChange.assign(&task, node, now) } else { PlannedChange.explain(&task, reason, now) }
                 plan.units[place.unit][place.index] = .create(task)
-            } else if let node {
-                plan.units.append([.assign(task: task.id, node: node)])
-            } else if task.status.error != reason || task.status.state != .pending {
-                plan.units.append([.explain(task: task.id, reason: reason)])
+                continue
             }
+            var unit: [PlannedChange] = addressed.contains(task.id) ? [.address(task: task.id, task.networks)] : []
+            if let node {
+                unit.append(.assign(task: task.id, node: node))
+            } else if task.status.error != reason || task.status.state != .pending {
+                unit.append(.explain(task: task.id, reason: reason))
+            }
+            if !unit.isEmpty { plan.units.append(unit) }
         }
     }
 

@@ -58,7 +58,8 @@ public enum ServiceDraft {
         var changed = service
         changed.spec = spec
         let after = TaskTemplate(changed)
-        let isSame = before.spec.makesTheSameTask(as: after.spec) && before.hostPorts == after.hostPorts
+        let isSame =
+            before.spec.makesTheSameTask(as: after.spec) && before.hostPorts == after.hostPorts && (before.hasIngressPorts || !after.hasIngressPorts)
         return Version(index: (service.specVersion?.index ?? 0) + (isSame ? 0 : 1))
     }
 }

@@ -4,8 +4,6 @@ import PluginAPI
 extension ServicePlanner {
     /// How long a task on a drained node waits for its replacement, such as for one that does not fit anywhere.
     static var drainPatience: Duration { .seconds(120) }
-    /// How long the node of a task may be down before nobody counts with the task any more (SwarmKit has the same).
-    static var orphanAge: Duration { .seconds(24 * 60 * 60) }
 
     /// Whether a task that has to leave its node stays until another one runs in its place.
     mutating func isPatient(_ task: Task) -> Bool {
@@ -71,7 +69,7 @@ extension ServicePlanner {
         guard !task.status.state.isTerminal, task.status.state >= .assigned, case .down = ground(task.nodeID), let node = state.node(task.nodeID),
             !node.status.since.isNever
         else { return false }
-        let limit = node.status.since + Self.orphanAge
+        let limit = node.status.since + PlanningContext.orphanAge
         guard now < limit else { return true }
         wake(at: limit)
         return false

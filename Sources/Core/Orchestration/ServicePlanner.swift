@@ -12,10 +12,14 @@ struct PlanningContext {
     var now: Timestamp
     /// Since when tasks run, as far as it was seen; the store keeps the last state of a task only.
     var runningSince: [ID: Timestamp] = [:]
+    /// The ingress network of the swarm.
+    var ingress: Network?
     var makeID: () -> ID = { ID.random() }
 
     /// Tasks kept for each seat, the living one included, unless the cluster says otherwise.
     static var historyLimit: Int64 { 5 }
+    /// How long the node of a task may be down before nobody counts with the task any more (SwarmKit has the same).
+    static var orphanAge: Duration { .seconds(24 * 60 * 60) }
 }
 
 /// Compares what a service declares with its tasks, and says how to get there.
@@ -36,6 +40,7 @@ struct ServicePlanner<State: SwarmState> {
     private var changes: [Seat.Key: [PlannedChange]] = [:]
     private var looseChanges: [PlannedChange] = []
     private var grounds: [ID: NodeGround] = [:]
+    /// The places of a new task in networks, still without addresses.
     private var attachments: [NetworkAttachment]?
 
     var now: Timestamp { context.now }
@@ -63,7 +68,7 @@ struct ServicePlanner<State: SwarmState> {
         self.service = service
         self.state = state
         self.context = context
-        template = TaskTemplate(service)
+        template = TaskTemplate(service, ingress: context.ingress)
         isGlobal = service.spec.mode.global != nil
         hasConstraints = template.spec.placement?.constraints.isEmpty == false
         var model = Task()
@@ -159,15 +164,7 @@ struct ServicePlanner<State: SwarmState> {
                 if now < time { return wake(at: time) }
             }
         }
-        let attachments =
-            attachments
-            ?? template.spec.networks.compactMap { wanted in
-                state.network(wanted.target).map { network in
-                    var attachment = NetworkAttachment()
-                    attachment.network = network
-                    return attachment
-                }
-            }
+        let attachments = attachments ?? template.attachments(in: state)
         self.attachments = attachments
         let task = template.makeTask(
             id: context.makeID(), slot: key.slot, node: key.node, desired: mustWait ? .ready : .running, networks: attachments, now: now)

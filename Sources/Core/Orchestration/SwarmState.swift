@@ -11,6 +11,8 @@ public protocol SwarmState {
     func task(_ id: ID) -> Task?
     /// By id or name.
     func network(_ target: String) -> Network?
+    func secret(_ id: ID) -> Secret?
+    func config(_ id: ID) -> Config?
     func tasks(ofService service: ID) -> [Task]
     func tasks(onNode node: ID) -> [Task]
     var allServices: [Service] { get }

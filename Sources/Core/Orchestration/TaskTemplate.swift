@@ -5,19 +5,32 @@ struct TaskTemplate {
     let service: Service
     let spec: TaskSpec
     let hostPorts: [PortConfig]
+    /// Whether every node answers for a port of the service.
+    let hasIngressPorts: Bool
+    /// The network by which it does; `nil` when there is none, or no such port.
+    let ingress: Network?
     let version: Version
 
-    init(_ service: Service) {
+    /// - Parameter ingress: the ingress network of the swarm.
+    init(_ service: Service, ingress: Network? = nil) {
         self.service = service
         var spec = service.spec.task
         if spec.networks.isEmpty { spec.networks = service.spec.networks }
         self.spec = spec
-        hostPorts = (service.spec.endpoint?.ports ?? []).filter { $0.publishMode == .host }
+        let ports = service.spec.endpoint?.ports ?? []
+        hostPorts = ports.filter { $0.publishMode == .host }
+        hasIngressPorts = ports.contains { $0.publishMode == .ingress }
+        self.ingress = hasIngressPorts ? ingress : nil
         version = service.specVersion ?? Version()
     }
 
     /// Whether a task was made from something else than what the service says now.
-    func isOutdated(_ task: Task) -> Bool { !task.spec.makesTheSameTask(as: spec) || task.ports != hostPorts }
+    ///
+    /// A task that has no place in the ingress network was made for a service without published ports, and is not reachable by them.
+    func isOutdated(_ task: Task) -> Bool {
+        if let ingress, !task.networks.contains(where: { $0.network.id == ingress.id }) { return true }
+        return !task.spec.makesTheSameTask(as: spec) || task.ports != hostPorts
+    }
 
     func makeTask(id: ID, slot: UInt64, node: ID, desired: TaskState, networks: [NetworkAttachment], now: Timestamp) -> Task {
         var task = Task()

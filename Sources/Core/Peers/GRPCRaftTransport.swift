@@ -15,10 +15,13 @@ public final class GRPCRaftTransport: RaftTransport {
 
     private let state = Mutex(State())
     private let connector: any PeerConnector
+    private let address: String
     private let logger: Logger
 
-    public init(connector: any PeerConnector, logger: Logger) {
+    /// - Parameter address: Where this member is, `host:port`, to be told to the others; empty when they know.
+    public init(connector: any PeerConnector, address: String = "", logger: Logger) {
         self.connector = connector
+        self.address = address
         self.logger = logger
     }
 
@@ -35,10 +38,19 @@ public final class GRPCRaftTransport: RaftTransport {
         for link in links { await link.end() }
     }
 
-    /// Lets go of a member that left the group.
-    public func forget(_ member: MemberID) async {
-        let link = state.withLock { $0.links.removeValue(forKey: member) }
-        await link?.end()
+    /// Lets go of members that are not, or not any more, among these.
+    public func keepOnly(_ members: Set<MemberID>) async {
+        let links = state.withLock { state in
+            let gone = state.links.filter { !members.contains($0.key) }
+            for member in gone.keys { state.links[member] = nil }
+            return gone.values
+        }
+        for link in links { await link.end() }
+    }
+
+    /// Begins each stream anew, over the connections that there are now: no message is lost, and nobody counts as unreachable for it.
+    public func renew() {
+        for link in state.withLock({ Array($0.links.values) }) { link.renew() }
     }
 
     public func send(_ messages: [RaftMessage]) {
@@ -68,20 +80,26 @@ public final class GRPCRaftTransport: RaftTransport {
         var pause = Duration.milliseconds(50)
         while !ConcurrentTask.isCancelled {
             let start = ContinuousClock.now
+            var isBroken = false
             do {
                 let client = try await connector.client(for: link.member)
-                let signals = link.signals()
+                let (signals, address) = (link.signals(), address)
                 try await client.sendRaft { write in
                     for await _ in signals {
-                        while let batch = link.take() { try await write(batch) }
+                        while var batch = link.take() {
+                            batch.address = address
+                            try await write(batch)
+                        }
                     }
                 } onEnd: {
                     link.endSignals()
                 }
             } catch {
                 logger.debug("the stream to a manager broke", metadata: ["member": "\(link.member)", "reason": "\(error)"])
+                isBroken = true
             }
             if ConcurrentTask.isCancelled { return }
+            if link.takeRenewal(), !isBroken { continue }
             state.withLock { $0.node }?.unreachable(link.member)
             // One that held for a while is tried again at once.
             pause = ContinuousClock.now - start > .seconds(2) ? .milliseconds(50) : min(pause * 2, .seconds(1))

@@ -15,6 +15,7 @@ final class PeerLink: Sendable {
         var messages: [RaftMessage] = []
         var bytes = 0
         var signal: AsyncStream<Void>.Continuation?
+        var isRenewing = false
         var task: ConcurrentTask<Void, Never>?
     }
 
@@ -79,6 +80,23 @@ final class PeerLink: Sendable {
     }
 
     func endSignals() { state.withLock { $0.signal?.finish() } }
+
+    /// Ends the present stream after what waits, so that another one takes its place.
+    func renew() {
+        state.withLock { state in
+            guard let signal = state.signal else { return }
+            state.isRenewing = true
+            signal.finish()
+        }
+    }
+
+    /// Whether the last stream ended to be renewed.
+    func takeRenewal() -> Bool {
+        state.withLock { state in
+            defer { state.isRenewing = false }
+            return state.isRenewing
+        }
+    }
 
     /// Starts the task that sends, once.
     func start(_ body: @escaping @Sendable () async -> Void) {

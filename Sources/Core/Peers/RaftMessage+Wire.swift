@@ -47,6 +47,10 @@ extension RaftPeerMessage {
                 var record = RaftMember()
                 record.id = member.number
                 record.isLearner = metadata.membership.learners.contains(member)
+                if let contact = metadata.membership.contacts[member] {
+                    record.nodeID = contact.node
+                    record.address = contact.address
+                }
                 return record
             }
         case .timeoutNow: kind = 7
@@ -93,8 +97,11 @@ extension RaftMessage {
         case 6:
             let learners = wire.members.filter(\.isLearner).map { MemberID($0.id) }
             let voters = wire.members.filter { !$0.isLearner }.map { MemberID($0.id) }
-            content = .installSnapshot(
-                SnapshotMetadata(position: position, membership: Membership(voters: Set(voters), learners: Set(learners))))
+            var membership = Membership(voters: Set(voters), learners: Set(learners))
+            for member in wire.members where !member.address.isEmpty {
+                membership.contacts[MemberID(member.id)] = MemberContact(node: member.nodeID, address: member.address)
+            }
+            content = .installSnapshot(SnapshotMetadata(position: position, membership: membership))
         case 7: content = .timeoutNow
         case 8: content = .readRequest(id: wire.request)
         case 9: content = .readResponse(id: wire.request, index: wire.index)

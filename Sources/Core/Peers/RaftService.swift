@@ -8,17 +8,22 @@ public import Wire
 /// Only managers may call, each only in the name of its own member.
 public struct RaftService: RegistrableRPCService {
     private let node: RaftNode
-    private let memberOf: @Sendable (ID) -> MemberID?
+    private let refusal: @Sendable (PeerIdentity, MemberID) -> ApusError?
+    private let onAddress: @Sendable (ID, MemberID, String) -> Void
     private let identity: @Sendable () -> PeerIdentity?
 
     /// - Parameters:
-    ///   - memberOf: The member that belongs to a node, `nil` when it is no manager of this swarm.
+    ///   - refusal: Why a node may not speak for a member, or `nil`.
+    ///   - onAddress: Called with what a node says of where it is, as a member that it may speak for.
     ///   - identity: Who calls; by default what the transport says.
     public init(
-        node: RaftNode, memberOf: @escaping @Sendable (ID) -> MemberID?, identity: @escaping @Sendable () -> PeerIdentity? = { PeerIdentity.current }
+        node: RaftNode, refusal: @escaping @Sendable (PeerIdentity, MemberID) -> ApusError?,
+        onAddress: @escaping @Sendable (ID, MemberID, String) -> Void = { _, _, _ in },
+        identity: @escaping @Sendable () -> PeerIdentity? = { PeerIdentity.current }
     ) {
         self.node = node
-        self.memberOf = memberOf
+        self.refusal = refusal
+        self.onAddress = onAddress
         self.identity = identity
     }
 
@@ -27,9 +32,16 @@ public struct RaftService: RegistrableRPCService {
             forMethod: RaftMethods.send, deserializer: FieldCodedDeserializer<RaftBatch>(), serializer: FieldCodedSerializer<RaftSendResponse>()
         ) { request, _ in
             let caller = try self.caller()
+            var known: MemberID?
             for try await batch in request.messages {
+                // Again with each batch: who is removed meanwhile is heard no more.
+                var speaker: MemberID?
                 for message in batch.messages {
-                    let message = try self.check(message, caller)
+                    let message = try self.check(message, caller, &speaker)
+                    if known != message.from, !batch.address.isEmpty {
+                        known = message.from
+                        self.onAddress(caller.nodeID, message.from, batch.address)
+                    }
                     if case .installSnapshot = message.content { throw RPCError(code: .invalidArgument, message: "a snapshot goes with its bytes") }
                     self.node.receive(message)
                 }
@@ -46,7 +58,8 @@ public struct RaftService: RegistrableRPCService {
             guard let first = try await reader.next()?.message else {
                 throw RPCError(code: .invalidArgument, message: "the first message of a snapshot must tell what it is")
             }
-            let message = try self.check(first, caller)
+            var speaker: MemberID?
+            let message = try self.check(first, caller, &speaker)
             let chunks = AsyncThrowingStream<SnapshotChunk, any Error>(unfolding: {
                 guard let next = try await reader.next() else { return nil }
                 return SnapshotChunk(bytes: next.chunk, endsPiece: next.endsPiece)
@@ -60,24 +73,22 @@ public struct RaftService: RegistrableRPCService {
         }
     }
 
-    private func caller() throws -> MemberID {
+    private func caller() throws -> PeerIdentity {
         guard let peer = identity() else { throw RPCError(code: .unauthenticated, message: "managers show a certificate") }
-        guard peer.role == .manager, let member = memberOf(peer.nodeID) else {
-            throw RPCError(code: .permissionDenied, message: "node \(peer.nodeID) is no manager of this swarm")
-        }
-        return member
+        guard peer.role == .manager else { throw RPCError(code: .permissionDenied, message: "node \(peer.nodeID) is no manager of this swarm") }
+        return peer
     }
 
-    private func check(_ wire: RaftPeerMessage, _ caller: MemberID) throws -> RaftMessage {
+    /// - Parameter speaker: For whom the caller may speak, as far as that was looked up.
+    private func check(_ wire: RaftPeerMessage, _ caller: PeerIdentity, _ speaker: inout MemberID?) throws -> RaftMessage {
         let message: RaftMessage
         do throws(ApusError) {
             message = try RaftMessage(wire)
         } catch {
             throw RPCError(code: .invalidArgument, message: error.message)
         }
-        guard message.from == caller else {
-            throw RPCError(code: .permissionDenied, message: "member \(caller) may not speak for member \(message.from)")
-        }
+        if speaker != message.from, let error = refusal(caller, message.from) { throw RPCError(code: .permissionDenied, message: error.message) }
+        speaker = message.from
         guard message.to == node.status.id else {
             throw RPCError(code: .failedPrecondition, message: "this is member \(node.status.id), not \(message.to)")
         }

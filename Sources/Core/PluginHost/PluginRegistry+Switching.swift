@@ -119,14 +119,15 @@ extension PluginRegistry {
         await gate.enter()
         defer { gate.leave() }
         let active = state.withLock { state in
-            defer { state.active = [:] }
-            return state.active.sorted { $0.key < $1.key }
+            defer { (state.active, state.standby) = ([:], [:]) }
+            return state.active.sorted { $0.key < $1.key } + state.standby.sorted { $0.key < $1.key }
         }
         for (_, active) in active.reversed() { await active.plugin.shutDown() }
     }
 
+    /// For one who is in the gate.
     @discardableResult
-    private func activate(_ info: PluginInfo, remember isRemembered: Bool, isProbed: Bool = true) async throws(ApusError) -> any Plugin {
+    func activate(_ info: PluginInfo, remember isRemembered: Bool, isProbed: Bool = true) async throws(ApusError) -> any Plugin {
         guard let identity = info.identity, info.state != .refused, info.state != .incompatible, !info.path.isEmpty else {
             throw ApusError(info.path.isEmpty ? .notFound : .conflict, "plugin \(info.name) cannot be enabled: \(info.reason)")
         }
@@ -158,6 +159,7 @@ extension PluginRegistry {
                 }
             }
             state.active[identity] = made.active
+            if let standby = state.standby.removeValue(forKey: identity) { replaced.append(standby) }
             return replaced
         }
         await retire(replaced, of: identity.role)
@@ -199,7 +201,7 @@ extension PluginRegistry {
     }
 
     /// On the plugin thread: opens, checks, loads and makes, all of one and the same file. A failure is kept for the list.
-    private func make(_ identity: PluginIdentity, _ info: PluginInfo) throws(ApusError) -> (active: Active, loaded: LoadedPlugin) {
+    func make(_ identity: PluginIdentity, _ info: PluginInfo) throws(ApusError) -> (active: Active, loaded: LoadedPlugin) {
         try PluginFile.checkFolder(Files.parent(info.path))
         let file = try PluginFile(path: info.path)
         try file.checkOwnership()

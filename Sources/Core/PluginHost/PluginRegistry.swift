@@ -23,6 +23,8 @@ public final class PluginRegistry: Sendable {
         /// Images in memory, in use or not.
         var loaded: [PluginIdentity: LoadedPlugin] = [:]
         var active: [PluginIdentity: Active] = [:]
+        /// Certificate authorities that sign beside the one in use, while a root is rotated.
+        var standby: [PluginIdentity: Active] = [:]
         /// Why a content could not be loaded or made, by path and SHA-256.
         var failures: [String: String] = [:]
         var selection = PluginSelection()

@@ -4,10 +4,23 @@ import Synchronization
 /// Who takes part. All of it is for the leader; each change returns when it is committed, and is done at once when it holds already.
 extension RaftNode {
     /// Takes a member in that gets everything and decides nothing.
+    /// - Parameter contact: Where it is; a member that was taken in already is there from now on.
     /// - Throws: `unavailable` when this member does not lead or loses the lead (then the change may have happened or not);
     ///   `timedOut` when another change, or a majority, keeps it waiting for `limit`.
-    public func addLearner(_ member: MemberID, limit: Duration = .seconds(20)) async throws(ApusError) {
-        try await change(.addLearner(member), limit: limit) { core throws(ApusError) in core.membership.all.contains(member) ? .holds : .due }
+    public func addLearner(_ member: MemberID, at contact: MemberContact? = nil, limit: Duration = .seconds(20)) async throws(ApusError) {
+        try await change(.addLearner(member, at: contact), limit: limit) { core throws(ApusError) in
+            core.membership.all.contains(member) ? .holds : .due
+        }
+        if let contact { try await relocate(member, to: contact, limit: limit) }
+    }
+
+    /// Tells the group where a member is.
+    /// - Throws: `notFound` for a member that is not there; like `addLearner` otherwise.
+    public func relocate(_ member: MemberID, to contact: MemberContact, limit: Duration = .seconds(20)) async throws(ApusError) {
+        try await change(.relocate(member, to: contact), limit: limit) { core throws(ApusError) in
+            guard core.membership.all.contains(member) else { throw ApusError(.notFound, "\(member) is not a member: add it first") }
+            return core.membership.contacts[member] == contact ? .holds : .due
+        }
     }
 
     /// Makes a learner a voter, as soon as it has caught up.
@@ -22,7 +35,7 @@ extension RaftNode {
 
     /// Takes a member out. The leader does not take itself out: it hands leadership to another voter, and throws `unavailable` with
     /// the new leader's name, which then is to be asked.
-    /// - Throws: `conflict` when it is the last voter, or when those that remain and can be reached are no majority; like `addLearner` otherwise.
+    /// - Throws: `conflict` when it is the last voter, or when no majority of those that remain answers; like `addLearner` otherwise.
     public func remove(_ member: MemberID, limit: Duration = .seconds(20)) async throws(ApusError) {
         if member == configuration.id, status.role == .leader {
             guard status.members.contains(where: { $0.isVoter && $0.id != member }) else { throw Self.lastVoter }
@@ -30,19 +43,48 @@ extension RaftNode {
             throw ApusError(
                 .unavailable, "this manager led and has handed leadership over" + (status.leader.map { " to \($0)" } ?? "") + ": ask the new leader")
         }
+        let round = try await confirmMajority(without: member)
         try await change(.remove(member), limit: limit) { core throws(ApusError) in
             guard core.membership.all.contains(member) else { return .holds }
             guard core.membership.voters.contains(member) else { return .due }
-            let left = core.votersLeft(without: member)
+            let left = core.votersLeft(without: member, answering: round)
             guard left.total > 0 else { throw Self.lastVoter }
-            guard left.reachable * 2 > left.total else {
-                throw ApusError(
-                    .conflict,
-                    "without \(member) only \(left.reachable) of \(left.total) managers could be reached, which is no majority: "
-                        + "bring the others back first, or add managers")
-            }
+            guard left.answered * 2 > left.total else { throw Self.noMajority(without: member, left) }
             return .due
         }
+    }
+
+    /// Makes sure that the group can go on without a voter: asks those that would remain, now, and waits until a majority of them has answered.
+    /// What was heard earlier proves nothing: a cable may have been pulled since.
+    /// - Returns: The heartbeat that was answered.
+    /// - Throws: `conflict` when too few answer within an election time, and when there would be none; `unavailable` when this member does not lead.
+    @discardableResult
+    public func confirmMajority(without member: MemberID) async throws(ApusError) -> UInt64 {
+        let (round, term) = try state.withLock { state throws(ApusError) -> (UInt64, UInt64) in
+            if let error = state.failure ?? state.suspension ?? (state.isClosing ? Self.closing : nil) { throw error }
+            guard state.core.role == .leader else { throw Self.error(.init(id: 0, reason: .notLeader, leader: state.core.leader), limit: 0) }
+            Self.step(&state, .heartbeat)
+            return (state.core.heartbeatRound, state.core.term)
+        }
+        wakeUp.wake()
+        let end = ContinuousClock.now + configuration.tick * configuration.settings.electionTicks
+        while true {
+            let core = state.withLock { $0.core }
+            guard core.role == .leader, core.term == term else { throw Self.error(.init(id: 0, reason: .notLeader, leader: core.leader), limit: 0) }
+            guard core.membership.voters.contains(member) else { return round }
+            let left = core.votersLeft(without: member, answering: round)
+            guard left.total > 0 else { throw Self.lastVoter }
+            if left.answered * 2 > left.total { return round }
+            guard ContinuousClock.now < end else { throw Self.noMajority(without: member, left) }
+            try await pause()
+        }
+    }
+
+    private static func noMajority(without member: MemberID, _ left: (answered: Int, total: Int)) -> ApusError {
+        ApusError(
+            .conflict,
+            "can't remove member \(member) from the raft: this would result in a loss of quorum: without it only \(left.answered) of \(left.total) managers "
+                + "answer, which is no majority: bring the others back first, or add managers")
     }
 
     private static var lastVoter: ApusError { ApusError(.conflict, "the last manager cannot be removed") }

@@ -44,6 +44,19 @@ public enum RaftRecovery {
         return kept.last?.index ?? base.index
     }
 
+    /// Reads everything that a member has, decided or not: the newest snapshot in its pieces, and what follows it. The engine must not run.
+    /// - Throws: `corrupt` for a damaged log.
+    public static func contents(
+        member: MemberID, directory: String, files: any StorageFiles = SystemStorageFiles()
+    ) throws(ApusError) -> (snapshot: [[UInt8]]?, entries: [LogEntry]) {
+        var configuration = RaftConfiguration(id: member, directory: directory, bootstrap: nil)
+        configuration.files = files
+        var snapshot: [[UInt8]]?
+        let storage = try RaftStorage.open(configuration) { _, pieces in snapshot = pieces }
+        try storage.log.close()
+        return (snapshot, storage.entries)
+    }
+
     /// Makes `member` the only member of its group: the way back when a majority of the managers is lost for good. Everything in its log
     /// is kept, decided or not; what only the others had is lost. The engine must not run; when it is opened again, the member elects itself.
     ///
@@ -67,7 +80,10 @@ public enum RaftRecovery {
         }
         // As if this member had won an election in a term that nobody else has seen.
         let term = max(storage.hardState.term, last.term) + 1
-        let membership = LogEntry(index: last.index + 1, term: term, kind: .membership, payload: Membership(voters: [member]).encoded())
+        let known = (storage.entries.compactMap { $0.kind == .membership ? Membership(decoding: $0.payload) : nil }.last ?? storage.snapshot.membership)
+            .contacts
+        let alone = Membership(voters: [member], contacts: known.filter { $0.key == member })
+        let membership = LogEntry(index: last.index + 1, term: term, kind: .membership, payload: alone.encoded())
         do throws(ApusError) {
             try storage.log.append([.hardState(HardState(term: term, vote: member)), .entry(membership)])
         } catch {

@@ -59,9 +59,9 @@ extension RaftCore {
         return isReachable(member) && state.match + settings.promotionLag >= log.lastIndex
     }
 
-    /// What is left when a member goes: reachable voters, and all.
-    func votersLeft(without member: MemberID) -> (reachable: Int, total: Int) {
+    /// What is left when a member goes: voters that have answered this heartbeat or a later one, and all. The leader answers itself.
+    func votersLeft(without member: MemberID, answering round: UInt64) -> (answered: Int, total: Int) {
         let rest = membership.voters.subtracting([member])
-        return (rest.filter(isReachable).count, rest.count)
+        return (rest.count { $0 == id || (progress[$0]?.round ?? 0) >= round }, rest.count)
     }
 }

@@ -42,7 +42,7 @@ extension CertificateService {
     }
 
     private func signed(_ pending: String, _ node: Node, _ cluster: Cluster) async throws(ApusError) -> NodeCertificateRecord {
-        let authority = try environment.authority(cluster.signingAuthority)
+        let authority = try await environment.authority(cluster.signingAuthority)
         let request = try CertificateRequest(pem: pending)
         let answer = try await authority.issue(
             IssueRequest(

@@ -12,8 +12,8 @@ public final class CertificateService: Sendable {
     /// What the service works with.
     public struct Environment: Sendable {
         public var store: ObjectStore
-        /// The authority with this plugin name.
-        public var authority: @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority
+        /// The authority with this plugin name, as the cluster object has it.
+        public var authority: @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority
         /// Whether the node is connected now, to any manager.
         public var hasSession: @Sendable (ID) -> Bool
         /// Called for everything that was issued or refused; must not block.
@@ -22,7 +22,7 @@ public final class CertificateService: Sendable {
         public var clock: any IdentityClock = WallClock()
 
         public init(
-            store: ObjectStore, authority: @escaping @Sendable (_ name: String) throws(ApusError) -> any CertificateAuthority,
+            store: ObjectStore, authority: @escaping @Sendable (_ name: String) async throws(ApusError) -> any CertificateAuthority,
             hasSession: @escaping @Sendable (ID) -> Bool, onEvent: @escaping @Sendable (IdentityEvent) -> Void
         ) {
             self.store = store
@@ -153,26 +153,49 @@ public final class CertificateService: Sendable {
         await sign(id)
     }
 
-    /// Puts a certificate on record that a manager signed itself, `SwarmIdentity.resignSelf`, once there is a leader again.
-    /// - Throws: `notFound` when the node was removed.
-    public func record(_ certificate: NodeCertificate, address: String) async throws(ApusError) {
-        var record = try NodeCertificateRecord(certificate, occasion: "self-signed")
-        record.requestedBy = address
-        let made = record
-        try await environment.store.update { transaction throws(ApusError) in
-            guard var node = transaction.snapshot.nodes[certificate.nodeID] else {
-                throw ApusError(.notFound, "node \(certificate.nodeID) not found")
+    /// Puts a certificate on record that a manager signed itself, `SwarmIdentity.resignSelf`, once there is a leader again. Done again it does nothing.
+    /// - Parameters:
+    ///   - chain: PEM, the node's own first.
+    ///   - id: Whose it is; that it is this node that says so, the caller has made sure.
+    /// - Throws: `notFound` when the node was removed; `permissionDenied` when the certificate is not one for this node as a manager.
+    public func record(chain: String, of id: ID, address: String) async throws(ApusError) {
+        let cluster = try cluster()
+        let certificates = try CertificateChain.certificates(pem: chain)
+        guard let first = certificates.first else { throw ApusError(.invalidArgument, "the certificate is missing") }
+        let (certificate, issuer) = try IssuedCertificateCheck(
+            publicKey: try first.publicKey(), nodeID: id, role: .manager, clusterID: cluster.id, roots: cluster.trustBundle, now: now
+        ).check(chain: chain)
+        var made = NodeCertificateRecord()
+        made.state = .issued
+        made.serial = certificate.serialNumber
+        made.publicKeyDigest = try certificate.publicKeyDigest()
+        made.issuerKeyDigest = try issuer.publicKeyDigest()
+        made.role = .manager
+        made.issuedAt = now
+        made.expiresAt = certificate.notAfter
+        made.occasion = "self-signed"
+        made.requestedBy = address
+        made.certificateChain = chain
+        let record = made
+        let isNew = try await environment.store.update { transaction throws(ApusError) -> Bool in
+            guard var node = transaction.snapshot.nodes[id] else { throw ApusError(.notFound, "node \(id) not found") }
+            if node.certificate.serial == record.serial { return false }
+            guard node.spec.role == .manager, node.certificate.membership == .accepted else {
+                throw ApusError(.permissionDenied, "node \(id) is no manager of this swarm")
             }
-            var record = made
+            var record = record
+            record.membership = node.certificate.membership
             record.lastRefusal = node.certificate.lastRefusal
             node.certificate = record
             try transaction.update(.node(node))
+            return true
         }
+        guard isNew else { return }
         var event = IdentityEvent(.healed, time: now)
-        event.nodeID = certificate.nodeID
-        event.role = certificate.role
-        event.serial = certificate.serial
-        event.expiresAt = certificate.expiresAt
+        event.nodeID = id
+        event.role = .manager
+        event.serial = record.serial
+        event.expiresAt = record.expiresAt
         event.address = address
         environment.onEvent(event)
     }

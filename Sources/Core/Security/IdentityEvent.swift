@@ -54,3 +54,56 @@ public struct IdentityEvent: Sendable, Hashable {
         return attributes
     }
 }
+
+extension IdentityEvent {
+    /// Whether it can be seen from the store's objects, on every manager.
+    public var isOnRecord: Bool {
+        switch kind {
+        case .issued, .renewed, .healed, .nodeAccepted, .rotationStarted, .rotationFinished: true
+        case .joinRequested, .joinWaiting, .refused, .alarm: false
+        }
+    }
+
+    /// What a change of a node's object tells of its identity.
+    public static func events(of new: Node, from old: Node?, time: Timestamp) -> [IdentityEvent] {
+        var events: [IdentityEvent] = []
+        let record = new.certificate
+        if record.state == .issued, !record.serial.isEmpty, record.serial != old?.certificate.serial {
+            let kind: Kind =
+                switch record.occasion {
+                case "renewal": .renewed
+                case "expired-renewal", "self-signed": .healed
+                default: .issued
+                }
+            var event = IdentityEvent(kind, time: time)
+            event.nodeID = new.id
+            event.role = record.role
+            event.serial = record.serial
+            event.expiresAt = record.expiresAt
+            event.address = record.requestedBy
+            events.append(event)
+        }
+        if let old, old.certificate.membership == .pending, record.membership == .accepted {
+            var event = IdentityEvent(.nodeAccepted, time: time)
+            event.nodeID = new.id
+            events.append(event)
+        }
+        return events
+    }
+
+    /// What a change of the cluster tells of its root.
+    public static func events(of new: Cluster, from old: Cluster, time: Timestamp) -> [IdentityEvent] {
+        var events: [IdentityEvent] = []
+        if let rotation = new.rootRotation, rotation.root.digest != old.rootRotation?.root.digest {
+            var event = IdentityEvent(.rotationStarted, time: time)
+            event.reason = "root \(rotation.root.digest)"
+            events.append(event)
+        }
+        if old.rootRotation != nil, new.rootRotation == nil {
+            var event = IdentityEvent(.rotationFinished, time: time)
+            event.reason = "root \(new.root.digest)"
+            events.append(event)
+        }
+        return events
+    }
+}

@@ -27,13 +27,30 @@ public final class ObjectStore: Sendable {
     public static func open(_ configuration: StoreConfiguration) async throws(ApusError) -> ObjectStore {
         let state = ReplicatedState(configuration)
         let member = try memberID(configuration.directory)
-        var raft = RaftConfiguration(
-            id: member, directory: configuration.directory, bootstrap: configuration.isJoining ? nil : Membership(voters: [member]))
+        let alone = Membership(voters: [member], contacts: configuration.contact.map { [member: $0] } ?? [:])
+        var raft = RaftConfiguration(id: member, directory: configuration.directory, bootstrap: configuration.isJoining ? nil : alone)
         raft.snapshotInterval = configuration.snapshotInterval
         raft.segmentSize = configuration.segmentSize
         raft.files = configuration.files
         let node = try await RaftNode.open(raft, stateMachine: state, transport: configuration.transport, logger: configuration.logger)
         return ObjectStore(state: state, node: node, now: configuration.now)
+    }
+
+    /// Everything that this member has on disk, decided or not, without a group: what a member that cannot speak to the others goes by. The store must
+    /// not be open.
+    /// - Throws: `corrupt` for damaged files.
+    public static func lastKnown(_ configuration: StoreConfiguration) throws(ApusError) -> StoreSnapshot {
+        let contents = try RaftRecovery.contents(
+            member: try memberID(configuration.directory), directory: configuration.directory, files: configuration.files)
+        var snapshot = try contents.snapshot.map { pieces throws(ApusError) in try StoreSnapshot(decoding: pieces) } ?? StoreSnapshot()
+        for entry in contents.entries where entry.kind == .command {
+            // An entry that cannot be applied changes nothing, here as on every member.
+            guard let record = try? ProtobufFields.decode(TransactionRecord.self, from: entry.payload),
+                let (next, _) = try? record.applied(to: snapshot, at: entry.index)
+            else { continue }
+            snapshot = next
+        }
+        return snapshot
     }
 
     /// The member's number in Raft, made once: `<directory>/member`, hexadecimal.
@@ -142,6 +159,8 @@ public final class ObjectStore: Sendable {
     // MARK: Raft
 
     public var isLeader: Bool { state.published.withLock { $0.role.role == .leader } }
+    /// Whether this manager leads and holds everything that was committed: only then does it know who is part of the swarm.
+    public var isSettledLeader: Bool { state.published.withLock { $0.leading != nil } }
     public var leaderID: MemberID? { state.published.withLock { $0.role.leader } }
     /// This manager's own number.
     public var memberID: MemberID { node.memberID }

@@ -11,6 +11,8 @@ public struct StoreConfiguration: Sendable {
     public var transport: (any RaftTransport)?
     /// In an empty folder: waits for a leader to take this member in, instead of beginning a new group.
     public var isJoining = false
+    /// Where the others find this member, for a new group.
+    public var contact: MemberContact?
     /// Log entries between snapshots.
     public var snapshotInterval: UInt64 = 10_000
     /// Commits that a watcher may be behind; then its stream ends.

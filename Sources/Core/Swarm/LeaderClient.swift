@@ -1,10 +1,14 @@
 import Dispatcher
 import GRPCCore
 import PluginAPI
+import Transport
 import Wire
 
 /// One call of `apus.v1.Managers`.
 enum LeaderClient {
+    /// Nothing of the call was sent.
+    static let unsent = ApusError(.unavailable, "the manager cannot be reached")
+
     static func call<Request: FieldCoded, Response: FieldCoded>(
         _ method: MethodDescriptor, _ request: Request, at address: String, over connections: PeerConnections, timeout: Duration = .seconds(30)
     ) async throws(DispatcherFailure) -> Response {
@@ -17,6 +21,11 @@ enum LeaderClient {
                 request: ClientRequest(message: request), descriptor: method, serializer: FieldCodedSerializer<Request>(),
                 deserializer: FieldCodedDeserializer<Response>(), options: options
             ) { try $0.message }
+        } catch let error as RPCError where error.metadata[stringValues: NodeClientTransport.unsentMetadata].contains("1") {
+            throw DispatcherFailure(Self.unsent)
+        } catch let error as RuntimeError where error.code == .clientIsStopped {
+            // It is being replaced.
+            throw DispatcherFailure(Self.unsent)
         } catch {
             throw DispatcherFailure(error)
         }

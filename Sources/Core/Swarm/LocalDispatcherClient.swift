@@ -23,6 +23,33 @@ struct LocalDispatcherClient: DispatcherClient {
         do { try await sessions.serveAssignments(request, from: identity(), send: receive) } catch { throw failure(error) }
     }
 
+    func endpoints(
+        _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        do { try await sessions.serveEndpoints(request, from: identity(), send: receive) } catch { throw failure(error) }
+    }
+
+    func logs(_ request: LogsRequest, receive: @escaping @Sendable (LogSubscription) async throws -> Void) async throws(DispatcherFailure) {
+        do { try await sessions.serveLogs(request, from: identity(), send: receive) } catch { throw failure(error) }
+    }
+
+    func publishLogs(
+        _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
+    ) async throws(DispatcherFailure) {
+        let publication = sessions.publication(from: identity())
+        do {
+            try await produce { try await publication.take($0) }
+            publication.end()
+        } catch {
+            publication.breakOff(error)
+            throw failure(error)
+        }
+    }
+
+    func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {
+        do throws(ApusError) { _ = try sessions.confirmEndpoints(request, from: identity()) } catch { throw failure(error) }
+    }
+
     func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse {
         do throws(ApusError) { return try sessions.heartbeat(request, from: identity()) } catch { throw failure(error) }
     }

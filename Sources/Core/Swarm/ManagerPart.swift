@@ -20,61 +20,61 @@ public final class ManagerPart: Sendable {
     public let orchestration: Manager
     let sessions: NodeSessions<ObjectStore>
     let certificates: CertificateService
-    private let directory: MemberDirectory
+    let directory: MemberDirectory
     private let peers: GRPCRaftTransport
-    private let connections: PeerConnections
+    let connections: PeerConnections
     private let reports: NodeReports<ObjectStore>
     private let transport: NodeServerTransport
     private let server: GRPCServer<NodeServerTransport>
-    private let record: Mutex<NodeRecord>
+    private let record: NodeRecord
     private let removed = Mutex<Set<ID>>([])
+    /// Whether the store holds everything that was decided before this manager began. Until then it may be long out of date.
+    private let isNewest = Mutex(false)
     private let environment: SwarmEnvironment
     private let identity: @Sendable () -> PeerIdentity
-    private let onCluster: @Sendable (Cluster) -> Void
+    private let certificate: @Sendable () -> NodeCertificate
+    private let onCluster: @Sendable () -> Void
 
     /// Opens the store.
     /// - Parameters:
     ///   - isJoining: The group takes this manager in later; otherwise an empty folder becomes a group of one.
-    ///   - onCluster: Called with the cluster at first and after each of its changes; must not block.
+    ///   - onCluster: Called when the store's cluster may be new and is no older than what was decided before this manager began; must not block.
     ///   - lock: What opens the keys at rest.
     static func open(
-        _ record: NodeRecord, isJoining: Bool, lock: LocalLock?, connections: PeerConnections, identity: @escaping @Sendable () -> PeerIdentity,
-        onCluster: @escaping @Sendable (Cluster) -> Void, environment: SwarmEnvironment
+        _ file: NodeRecordFile, isJoining: Bool, lock: LocalLock?, connections: PeerConnections, certificate: @escaping @Sendable () -> NodeCertificate,
+        onCluster: @escaping @Sendable () -> Void, environment: SwarmEnvironment
     ) async throws(ApusError) -> ManagerPart {
-        let path = environment.directory
-        let kept = Mutex(record)
-        let logger = environment.logger
-        let directory = MemberDirectory(record.members) { members in
-            // Without it, a group of which all members were restarted would not find itself.
-            kept.withLock { record in
-                record.members = members
-                do throws(ApusError) { try record.write(directory: path) } catch {
-                    logger.error("the managers could not be remembered: \(error.message)")
-                }
-            }
-        }
-        let peers = GRPCRaftTransport(connector: MemberConnector(connections: connections, directory: directory), logger: logger)
-        var configuration = StoreConfiguration(directory: "\(path)/raft", logger: logger)
+        let (record, logger) = (file.record, environment.logger)
+        let directory = MemberDirectory(file, logger: logger)
+        let peers = GRPCRaftTransport(
+            connector: MemberConnector(connections: connections, directory: directory), address: record.advertiseAddress, logger: logger)
+        var configuration = StoreConfiguration(directory: "\(environment.directory)/raft", logger: logger)
         configuration.transport = peers
         configuration.isJoining = isJoining
-        configuration.files = AutoLock(directory: path).files(lock)
+        configuration.contact = MemberContact(node: record.nodeID, address: record.advertiseAddress)
+        configuration.files = AutoLock(directory: environment.directory).files(lock)
         let store = try await ObjectStore.open(configuration)
+        directory.attach(store.raft)
         peers.attach(store.raft)
-        return try ManagerPart(record, store, directory, peers, connections, identity, onCluster, environment)
+        return try ManagerPart(record, store, directory, peers, connections, certificate, onCluster, environment)
     }
 
     private init(
         _ record: NodeRecord, _ store: ObjectStore, _ directory: MemberDirectory, _ peers: GRPCRaftTransport, _ connections: PeerConnections,
-        _ identity: @escaping @Sendable () -> PeerIdentity, _ onCluster: @escaping @Sendable (Cluster) -> Void, _ environment: SwarmEnvironment
+        _ certificate: @escaping @Sendable () -> NodeCertificate, _ onCluster: @escaping @Sendable () -> Void, _ environment: SwarmEnvironment
     ) throws(ApusError) {
         self.store = store
         self.directory = directory
         self.peers = peers
         self.connections = connections
-        self.identity = identity
+        self.certificate = certificate
+        identity = {
+            let certificate = certificate()
+            return PeerIdentity(nodeID: certificate.nodeID, role: certificate.role, clusterID: certificate.clusterID, serial: certificate.serial)
+        }
         self.onCluster = onCluster
         self.environment = environment
-        self.record = Mutex(record)
+        self.record = record
         var configuration = NodeSessionsConfiguration<StoreSnapshot>()
         configuration.confirmLeadership = { () throws(ApusError) in _ = try await store.readLatest() }
         configuration.trustRoots = { Array(($0.cluster?.trustBundle ?? "").utf8) }
@@ -94,7 +94,7 @@ public final class ManagerPart: Sendable {
         let leader = Self.leader(store, directory)
         let refusal = Self.refusal(store)
         let forwarding = CertificateForwarding(
-            service: certificates, isLeading: { store.isLeader },
+            service: certificates, isLeading: { store.isSettledLeader },
             forward: { request throws(ApusError) in
                 guard let leader = leader() else { throw ApusError(.unavailable, "the managers have no leader now: try again") }
                 do throws(DispatcherFailure) {
@@ -110,21 +110,28 @@ public final class ManagerPart: Sendable {
                 DispatcherService(sessions: sessions, leader: leader, logger: environment.logger),
                 RaftService(
                     node: store.raft,
-                    memberOf: { [directory] node in
-                        refusal(PeerIdentity.current) == nil ? directory.member(of: node) : nil
-                    }),
+                    refusal: { peer, member in
+                        if let error = refusal(peer) { return error }
+                        // A manager of which nobody has told this one yet must be heard: without its vote there may never be a leader who tells.
+                        guard let node = directory.node(of: member), node != peer.nodeID else { return nil }
+                        return ApusError(.permissionDenied, "node \(peer.nodeID) may not speak for member \(member), which is node \(node)")
+                    }, onAddress: { directory.heard($0, $1, $2) }),
                 ManagersService(
-                    store: store, directory: directory, refusal: refusal, leader: leader, certificates: forwarding, answer: environment.answer,
-                    logger: environment.logger),
+                    store: store, directory: directory, refusal: refusal, leader: leader,
+                    dialBack: { node, address throws(ApusError) in try await connections.check(node, isAt: address) }, certificates: forwarding,
+                    reportPlugin: environment.reportPlugin, answer: environment.answer, logger: environment.logger),
             ])
     }
 
     private static func publisher(_ environment: SwarmEnvironment) -> @Sendable (IdentityEvent) -> Void {
         { event in
-            environment.events.publish(
-                .init(
-                    type: event.type, action: event.kind.rawValue, actorID: event.nodeID.text, attributes: event.attributes, scope: "swarm",
-                    time: event.time))
+            // What is on record every manager shows, when it has the record.
+            if !event.isOnRecord {
+                environment.events.publish(
+                    .init(
+                        type: event.type, action: event.kind.rawValue, actorID: event.nodeID.text, attributes: event.attributes, scope: "swarm",
+                        time: event.time))
+            }
             let level: Logger.Level = event.kind == .refused || event.kind == .alarm ? .warning : .info
             environment.logger.log(
                 level: level, "\(event.kind.rawValue)", metadata: event.attributes.mapValues { .string($0) }.merging(["node": "\(event.nodeID)"]) { $1 })
@@ -145,13 +152,14 @@ public final class ManagerPart: Sendable {
             guard let peer else { return ApusError(.unauthenticated, "a manager must show its certificate") }
             guard peer.role == .manager else { return ApusError(.permissionDenied, "this is for managers, and node \(peer.nodeID) is a worker") }
             let snapshot = store.read()
-            // A manager that was away may know less than who calls; the leader knows everything.
+            // A manager that was away may know less than who calls; also a leader, until it has applied what it could not know to be decided before it led.
+            // Refusing its voters then, it would never come that far.
             guard let cluster = snapshot.cluster else { return nil }
             guard peer.clusterID == cluster.id else {
                 return ApusError(.permissionDenied, "node \(peer.nodeID) has a certificate of another swarm, \(peer.clusterID)")
             }
-            guard store.isLeader else { return nil }
-            guard let node = snapshot.nodes[peer.nodeID] else {
+            guard store.isSettledLeader else { return nil }
+            guard let node = store.read().nodes[peer.nodeID] else {
                 return ApusError(.permissionDenied, "node \(peer.nodeID) is not part of this swarm, or was removed from it")
             }
             guard node.spec.role == .manager || node.manager != nil else {
@@ -166,6 +174,7 @@ public final class ManagerPart: Sendable {
     /// Serves and, while it leads, keeps the swarm, until it is cancelled; then the store is closed.
     func run() async {
         connections.credentials.setPolicy { [weak self] peer in self?.policy(peer) }
+        connections.setRenewal { [weak peers] in peers?.renew() }
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 do { try await self.server.serve() } catch {
@@ -173,6 +182,7 @@ public final class ManagerPart: Sendable {
                 }
             }
             group.addTask { await self.followNodes() }
+            group.addTask { await self.catchUp() }
             group.addTask { await self.environment.follow(self.store) }
             group.addTask { await LeaderRole(self.leaderWork).run(self.store.leadership()) }
             group.addTask {
@@ -206,7 +216,7 @@ public final class ManagerPart: Sendable {
             _ = try await transport.listeningAddress()
         } catch {
             let reason = (error as? RPCError)?.message ?? "\(error)"
-            throw ApusError(.unavailable, "managers cannot be listened for on \(record.withLock { $0.listenAddress }): \(reason)")
+            throw ApusError(.unavailable, "managers cannot be listened for on \(record.listenAddress): \(reason)")
         }
     }
 
@@ -226,15 +236,52 @@ public final class ManagerPart: Sendable {
         let snapshot = store.read()
         guard let cluster = snapshot.cluster else { return nil }
         if peer.clusterID != cluster.id { return "node \(peer.nodeID) is of another swarm, \(peer.clusterID)" }
-        if store.isLeader, snapshot.nodes[peer.nodeID] == nil { return "node \(peer.nodeID) is not part of the swarm" }
+        if store.isSettledLeader, store.read().nodes[peer.nodeID] == nil { return "node \(peer.nodeID) is not part of the swarm" }
         return nil
+    }
+
+    /// Waits until the store holds everything that was decided before this manager began, and lets what it says count from then on.
+    private func catchUp() async {
+        while !ConcurrentTask.isCancelled {
+            do throws(ApusError) {
+                _ = try await store.readLatest()
+                isNewest.withLock { $0 = true }
+                await follow(store.read())
+                onCluster()
+                return await recordOwnCertificate()
+            } catch {
+                try? await ConcurrentTask.sleep(for: .milliseconds(100))
+            }
+        }
+    }
+
+    /// Puts this manager's certificate on record if it has signed that itself, as after it slept past the end of the one before.
+    private func recordOwnCertificate() async {
+        while !ConcurrentTask.isCancelled {
+            let mine = certificate()
+            // Of an ordinary renewal the leader knew before this node did.
+            guard let known = store.read().nodes[mine.nodeID]?.certificate, known.serial != mine.serial, known.issuedAt < mine.issuedAt else { return }
+            var request = RecordCertificateRequest()
+            request.certificateChain = mine.certificateChain
+            let own = record.advertiseAddress
+            do throws(ApusError) {
+                if store.isLeader { return try await certificates.record(chain: request.certificateChain, of: mine.nodeID, address: own) }
+                let _: ManagersAnswer = try await LeaderClient.callLeader(
+                    ManagersMethods.record, request, among: directory.all.map(\.address).filter { $0 != own }, over: connections)
+                return
+            } catch {
+                environment.logger.debug("the certificate of this node is not on record yet: \(error.message)")
+                guard error.code == .unavailable || error.code == .timedOut || error.code == .conflict else { return }
+                try? await ConcurrentTask.sleep(for: .seconds(1))
+            }
+        }
     }
 
     private func followNodes() async {
         while !ConcurrentTask.isCancelled {
             let (snapshot, commits) = store.watch()
-            follow(snapshot)
-            if let cluster = snapshot.cluster { onCluster(cluster) }
+            await follow(snapshot)
+            if isNewest.withLock({ $0 }) { onCluster() }
             for await commit in commits {
                 var mustCheck = false
                 for change in commit.changes {
@@ -242,11 +289,11 @@ public final class ManagerPart: Sendable {
                         removed.withLock { _ = $0.insert(node.id) }
                         mustCheck = true
                     }
-                    if case .updated(.cluster(let cluster), from: _) = change { onCluster(cluster) }
+                    if case .updated(.cluster, from: _) = change, isNewest.withLock({ $0 }) { onCluster() }
                     if change.isOfNode { mustCheck = mustCheck || Self.changesRole(change) }
                 }
                 guard commit.changes.contains(where: \.isOfNode) else { continue }
-                follow(store.read())
+                await follow(store.read())
                 if mustCheck { connections.credentials.recheck() }
             }
             try? await ConcurrentTask.sleep(for: .milliseconds(50))
@@ -258,16 +305,18 @@ public final class ManagerPart: Sendable {
         return new.spec.role != old.spec.role || (new.manager == nil) != (old.manager == nil)
     }
 
-    private func follow(_ snapshot: StoreSnapshot) {
-        directory.replace(
-            with: snapshot.nodes.values.compactMap { node in
-                guard let manager = node.manager, manager.raftID != 0 else { return nil }
-                var member = GroupMember()
-                member.memberID = manager.raftID
-                member.nodeID = node.id
-                member.address = manager.address
-                return member
-            })
+    private func follow(_ snapshot: StoreSnapshot) async {
+        let members = snapshot.nodes.values.compactMap { node -> GroupMember? in
+            guard let manager = node.manager, manager.raftID != 0 else { return nil }
+            var member = GroupMember()
+            member.memberID = manager.raftID
+            member.nodeID = node.id
+            member.address = manager.address
+            return member
+        }
+        let isNewest = isNewest.withLock { $0 }
+        directory.follow(members, isNewest: isNewest)
+        if isNewest { await peers.keepOnly(store.raft.membership.all) }
     }
 
     // MARK: The group
@@ -278,7 +327,7 @@ public final class ManagerPart: Sendable {
     /// Asks the leader to take this manager in, and returns when it has a say. Done again, it goes on where it was; by a manager that was away,
     /// it tells where it is now, and learns who came meanwhile.
     func join(through managers: [String]) async throws(ApusError) {
-        let (memberID, address) = (store.memberID.number, record.withLock { $0.advertiseAddress })
+        let (memberID, address) = (store.memberID.number, record.advertiseAddress)
         var request = JoinGroupRequest()
         request.memberID = memberID
         request.address = address
@@ -299,7 +348,7 @@ public final class ManagerPart: Sendable {
         var request = LeaveGroupRequest()
         request.memberID = store.memberID.number
         request.isLeaving = isLeaving
-        let own = record.withLock { $0.advertiseAddress }
+        let own = record.advertiseAddress
         let _: ManagersAnswer = try await LeaderClient.callLeader(
             ManagersMethods.leave, request, among: directory.all.map(\.address).filter { $0 != own }, over: connections)
     }
@@ -308,17 +357,64 @@ public final class ManagerPart: Sendable {
     /// - Throws: `notFound`; `conflict` when it was accepted already.
     public func accept(_ node: ID) async throws(ApusError) { try await certificates.accept(node) }
 
-    /// Hands a call of the Engine API to the leader.
-    /// - Throws: `unavailable` when there is none, or when this manager leads itself.
-    public func forward(_ request: ForwardRequest) async throws(ApusError) -> ForwardResponse {
-        guard !store.isLeader, let leader = leaderAddress else {
-            throw ApusError(
-                .unavailable,
-                "The swarm does not have a leader. It's possible that too few managers are online. "
-                    + "Make sure more than half of the managers are online.")
+    /// Makes sure that the managers can go on without this one, now. Works on the leader.
+    /// - Throws: `conflict` when they could not.
+    public func checkDemotion(of node: Node) async throws(ApusError) {
+        guard let number = node.manager?.raftID, number != 0 else { return }
+        try await store.raft.confirmMajority(without: MemberID(number))
+    }
+
+    /// Waits until a node that is to be a worker is out of the group: from then on nobody waits for its word. A leader that is to go hands leadership
+    /// over instead, and its successor does the rest.
+    /// - Throws: `conflict` when the managers could not go on without it; then it is a manager as before.
+    public func demote(_ id: ID) async throws(ApusError) {
+        guard let node = store.read().nodes[id], node.spec.role == .worker, let number = node.manager?.raftID, number != 0 else { return }
+        guard MemberID(number) != store.memberID else { return }
+        do throws(ApusError) {
+            try await store.raft.remove(MemberID(number))
+        } catch {
+            // Whatever else went wrong, the leader goes on trying.
+            guard error.code == .conflict else { return }
+            try await store.update { transaction throws(ApusError) in
+                guard var node = transaction.snapshot.nodes[id], node.spec.role == .worker, node.manager != nil else { return }
+                node.spec.role = .manager
+                try transaction.update(.node(node))
+            }
+            throw error
         }
+    }
+
+    /// Hands a call of the Engine API to the leader.
+    /// - Returns: `nil` when it certainly did nothing: it did not arrive, or whom it reached does not lead. It may be repeated.
+    /// - Throws: `unavailable` when it may have arrived, and there is no answer.
+    public func forward(_ request: ForwardRequest) async throws(ApusError) -> ForwardResponse? {
+        guard !store.isLeader, let leader = leaderAddress else { return nil }
         do throws(DispatcherFailure) {
-            return try await LeaderClient.call(ManagersMethods.forward, request, at: leader, over: connections, timeout: .seconds(60))
+            let response: ForwardResponse = try await LeaderClient.call(
+                ManagersMethods.forward, request, at: leader, over: connections, timeout: .seconds(60))
+            return response.isRefused ? nil : response
+        } catch {
+            if error.error == LeaderClient.unsent { return nil }
+            guard error.error.code == .unavailable else { throw error.error }
+            throw ApusError(
+                .unavailable, "the leader was lost before it answered (\(error.error.message)): this was done or not; look, and repeat it if need be")
+        }
+    }
+
+    /// Reads the log of a task on a node, as whole frames.
+    /// - Throws: `unavailable` when the managers have no leader, or the node is not there or goes; `timedOut`; what the node says; what `write`
+    ///   throws.
+    public func readLogs(
+        _ subscription: LogSubscription, on node: ID, write: @escaping @Sendable ([UInt8]) async throws -> Void
+    ) async throws {
+        if sessions.isLeading { return try await sessions.readLogs(subscription, on: node, write: write) }
+        guard let leader = leaderAddress else { throw ApusError(.unavailable, "the managers have no leader now: try again") }
+        var request = ReadLogsRequest()
+        request.nodeID = node
+        request.subscription = subscription
+        let client = GRPCDispatcherClient(try connections.client(for: leader))
+        do throws(DispatcherFailure) {
+            try await client.readLogs(request) { try await write($0.data) }
         } catch {
             throw error.error
         }

@@ -13,18 +13,19 @@ final class NodePart: Sendable {
     let dispatcher: RemoteDispatcher
     let renewer: CertificateRenewer
     private let agent: Agent
-    private let record: Mutex<NodeRecord>
+    let file: NodeRecordFile
     private let environment: SwarmEnvironment
 
     /// - Parameters:
     ///   - manager: This node's own part as a manager, if it has one at the moment.
     ///   - onCertificate: Called with every new certificate, after the connections have it.
     init(
-        _ record: NodeRecord, certificate: NodeCertificate, lock: @escaping @Sendable () -> LocalLock?,
+        _ file: NodeRecordFile, certificate: NodeCertificate, lock: @escaping @Sendable () -> LocalLock?,
         manager: @escaping @Sendable () -> ManagerPart?, onCertificate: @escaping @Sendable (NodeCertificate) async -> Void,
         environment: SwarmEnvironment
     ) throws(ApusError) {
-        self.record = Mutex(record)
+        self.file = file
+        let record = file.record
         self.environment = environment
         let logger = environment.logger
         let credentials = try TransportCredentials(certificate)
@@ -35,14 +36,15 @@ final class NodePart: Sendable {
         let isManager = certificate.role == .manager
         let known = record.managers + record.members.map(\.address) + (isManager ? [own] : [])
         let dispatcher = RemoteDispatcher(
-            node: record.nodeID, managers: Self.unique(known), address: record.address, describe: { Self.describe(environment, present.value) },
+            node: record.nodeID, managers: Self.unique(known), address: record.address,
+            describe: { Self.describe(environment, record, present.value) },
             connect: { address, use throws(ApusError) in
                 if address == own, let manager = manager() {
                     await use(manager.localDispatcher)
                 } else {
                     await use(GRPCDispatcherClient(try connections.client(for: address)))
                 }
-            }, logger: logger)
+            }, logs: environment.taskLogs, logger: logger)
         self.dispatcher = dispatcher
         var configuration = CertificateRenewer.Configuration(
             directory: "\(environment.directory)/certificates",
@@ -59,7 +61,7 @@ final class NodePart: Sendable {
         configuration.logger = logger
         renewer = CertificateRenewer(certificate, configuration)
         agent = Agent(
-            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, servicePorts: { dispatcher.servicePorts() }, logger: logger)
+            nodeID: record.nodeID, source: dispatcher, containers: environment.containers, endpoints: EndpointSource(dispatcher), logger: logger)
     }
 
     private static func unique(_ texts: [String]) -> [String] {
@@ -67,8 +69,9 @@ final class NodePart: Sendable {
         return texts.filter { !$0.isEmpty && seen.insert($0).inserted }
     }
 
-    private static func describe(_ environment: SwarmEnvironment, _ certificate: NodeCertificate) -> NodeDescription {
+    private static func describe(_ environment: SwarmEnvironment, _ record: NodeRecord, _ certificate: NodeCertificate) -> NodeDescription {
         var description = environment.describe()
+        description.dataPathAddress = record.dataPathAddress
         description.tls = try? TLSInfo(of: certificate)
         return description
     }
@@ -102,18 +105,8 @@ final class NodePart: Sendable {
 
     private func remember(_ managers: [String]) {
         guard !managers.isEmpty else { return }
-        let (directory, logger) = (environment.directory, environment.logger)
-        record.withLock { record in
-            guard record.managers != managers else { return }
-            record.managers = managers
-            do throws(ApusError) {
-                // A manager's part writes the same file: what it has to say is kept.
-                var stored = try NodeRecord.read(directory: directory) ?? record
-                stored.managers = managers
-                try stored.write(directory: directory)
-            } catch {
-                logger.error("the managers could not be remembered: \(error.message)")
-            }
+        do throws(ApusError) { try file.update { $0.managers = managers } } catch {
+            environment.logger.error("the managers could not be remembered: \(error.message)")
         }
     }
 }
@@ -132,5 +125,11 @@ private final class PresentCertificate: Sendable {
             defer { certificate = new }
             return certificate
         }
+    }
+}
+
+extension EndpointSource {
+    fileprivate init(_ dispatcher: RemoteDispatcher) {
+        self.init(tables: { dispatcher.endpoints() }, withdrawn: { dispatcher.withdrawn() }, confirm: { dispatcher.confirm($0) })
     }
 }

@@ -1,6 +1,7 @@
 import Coding
 import Files
 import PluginAPI
+import Synchronization
 import Wire
 
 /// What a node remembers of its part in a swarm: `<data root>/swarm/node`, JSON. Its certificate and, on a manager, the store lie beside it.
@@ -16,6 +17,8 @@ struct NodeRecord: FieldCoded {
     var managers: [String] = []
     /// The group that was known last; on a manager.
     var members: [GroupMember] = []
+    /// Where VXLAN reaches this node, when that is another address.
+    var dataPathAddress = ""
 
     mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "NodeID", &nodeID)
@@ -24,6 +27,7 @@ struct NodeRecord: FieldCoded {
         try coder.field(4, "AdvertiseAddress", &advertiseAddress, .omitEmpty)
         try coder.field(5, "Managers", &managers, .omitEmpty)
         try coder.field(6, "Members", &members, .omitEmpty)
+        try coder.field(7, "DataPathAddress", &dataPathAddress, .omitEmpty)
     }
 
     /// `nil` when this node is in no swarm.
@@ -41,5 +45,43 @@ struct NodeRecord: FieldCoded {
 
     func write(directory: String) throws(ApusError) {
         try Files.writeAtomically(JSONFields.encode(self).bytes(), to: "\(directory)/node")
+    }
+}
+
+/// The one owner of `<data root>/swarm/node`: what two parts of a node remember at the same time, neither loses.
+final class NodeRecordFile: Sendable {
+    private struct State {
+        var record: NodeRecord
+        var isWritten: Bool
+    }
+
+    private let state: Mutex<State>
+    private let directory: String
+
+    /// - Parameter isWritten: False while a swarm is being made: what is there without the file was not finished.
+    init(_ record: NodeRecord, directory: String, isWritten: Bool) {
+        state = Mutex(State(record: record, isWritten: isWritten))
+        self.directory = directory
+    }
+
+    var record: NodeRecord { state.withLock { $0.record } }
+
+    /// Changes the record and, if that made a difference, the file.
+    func update(_ change: (inout NodeRecord) -> Void) throws(ApusError) {
+        try state.withLock { state throws(ApusError) in
+            var changed = state.record
+            change(&changed)
+            guard changed != state.record else { return }
+            if state.isWritten { try changed.write(directory: directory) }
+            state.record = changed
+        }
+    }
+
+    /// Writes the file, and from now on every change.
+    func finish() throws(ApusError) {
+        try state.withLock { state throws(ApusError) in
+            try state.record.write(directory: directory)
+            state.isWritten = true
+        }
     }
 }

@@ -3,6 +3,7 @@ import Logging
 import PluginAPI
 import Synchronization
 import Transport
+import Wire
 
 /// One connection to each manager that this node speaks to, made when it is needed.
 final class PeerConnections: Sendable {
@@ -10,6 +11,7 @@ final class PeerConnections: Sendable {
 
     private struct State {
         var clients: [String: Client] = [:]
+        var onRenewal: @Sendable () -> Void = {}
         var hasEnded = false
     }
 
@@ -34,7 +36,8 @@ final class PeerConnections: Sendable {
             if state.hasEnded { return .failure(ApusError(.unavailable, "this node is leaving the swarm")) }
             do {
                 let transport = try NodeClientTransport(
-                    host: endpoint.host, port: endpoint.port, security: .tls(credentials), configuration: Self.configuration, logger: logger)
+                    host: endpoint.host, port: endpoint.port, security: .tls(credentials), configuration: Self.configuration, logger: logger,
+                    onRetire: { [weak self] in self?.renew(address) })
                 let client = GRPCClient(transport: transport)
                 state.clients[address] = client
                 make.yield(client)
@@ -44,6 +47,25 @@ final class PeerConnections: Sendable {
             }
         }
         return try result.get()
+    }
+
+    /// Makes sure that a node is where it says.
+    /// - Throws: `invalidArgument` with what is at the address instead.
+    func check(_ node: ID, isAt address: NodeAddress) async throws(ApusError) {
+        do {
+            try await NodeClientTransport(
+                host: address.host, port: address.port,
+                security: .tls(
+                    credentials,
+                    expecting: { $0.nodeID == node ? NodeClientTransport.expectManager($0) : "it is the address of node \($0.nodeID)" }),
+                configuration: Self.configuration, logger: logger
+            ).probe()
+        } catch {
+            throw ApusError(
+                .invalidArgument,
+                "node \(node) says that it is at \(address), and cannot be reached there: \((error as? RPCError)?.message ?? "\(error)"). "
+                    + "Give it the address under which the other managers reach it: --advertise-addr")
+        }
     }
 
     /// Large enough for a full batch of Raft; a lost manager is noticed within a heartbeat.
@@ -58,12 +80,18 @@ final class PeerConnections: Sendable {
 
     /// Calls from now on are made over new connections, with the certificate as it is now; those under way end on the old ones.
     func renew() {
-        let old = state.withLock { state in
-            defer { state.clients = [:] }
-            return Array(state.clients.values)
-        }
-        for client in old { client.beginGracefulShutdown() }
+        for address in state.withLock({ Array($0.clients.keys) }) { renew(address) }
     }
+
+    private func renew(_ address: String) {
+        let (old, onRenewal) = state.withLock { ($0.clients.removeValue(forKey: address), $0.onRenewal) }
+        guard let old else { return }
+        old.beginGracefulShutdown()
+        onRenewal()
+    }
+
+    /// Sets what is called when a connection is to be replaced: calls that never end by themselves have to begin anew.
+    func setRenewal(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.onRenewal = body } }
 
     /// Keeps the connections until it is cancelled.
     func run() async {

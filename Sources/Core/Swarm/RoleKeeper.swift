@@ -32,18 +32,32 @@ struct RoleKeeper: Sendable {
     }
 
     private func look(_ snapshot: StoreSnapshot) async {
-        do throws(ApusError) {
-            // First out of the group, then the worker's certificate: a manager that stops before it is out counts as one that is missing.
-            for node in snapshot.nodes.values where node.spec.role == .worker {
-                guard let manager = node.manager, manager.raftID != 0 else { continue }
+        // First out of the group, then the worker's certificate: a manager that stops before it is out counts as one that is missing. Each on its
+        // own: one that cannot go now keeps no other one waiting.
+        for node in snapshot.nodes.values where node.spec.role == .worker {
+            guard let manager = node.manager, manager.raftID != 0 else { continue }
+            await attempt("node \(node.id) cannot leave the managers yet") { () throws(ApusError) in
                 try await store.raft.remove(MemberID(manager.raftID))
                 try await clear(node.id)
             }
-            try await RootRotations.tellRoleChanges(store: store)
-            try await writeStatus(snapshot)
-        } catch {
-            guard !ConcurrentTask.isCancelled else { return }
-            logger.debug("the managers could not be looked after: \(error.message)")
+        }
+        let membership = store.raft.membership
+        for node in snapshot.nodes.values where node.spec.role == .manager {
+            guard let manager = node.manager, membership.all.contains(MemberID(manager.raftID)), !manager.address.isEmpty else { continue }
+            let contact = MemberContact(node: node.id, address: manager.address)
+            guard membership.contacts[MemberID(manager.raftID)] != contact else { continue }
+            await attempt("the managers cannot be told where node \(node.id) is") { () throws(ApusError) in
+                try await store.raft.relocate(MemberID(manager.raftID), to: contact)
+            }
+        }
+        await attempt("nodes could not be told of their new role") { () throws(ApusError) in try await RootRotations.tellRoleChanges(store: store) }
+        await attempt("the managers' state could not be written") { () throws(ApusError) in try await writeStatus(snapshot) }
+    }
+
+    private func attempt(_ problem: String, _ body: () async throws(ApusError) -> Void) async {
+        if ConcurrentTask.isCancelled || !store.isLeader { return }
+        do throws(ApusError) { try await body() } catch {
+            if !ConcurrentTask.isCancelled { logger.debug("\(problem): \(error.message)") }
         }
     }
 

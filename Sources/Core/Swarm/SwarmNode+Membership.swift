@@ -3,6 +3,7 @@ import Dispatcher
 import Events
 import Files
 import Logging
+import Orchestration
 public import PluginAPI
 import Raft
 import Security
@@ -27,24 +28,23 @@ extension SwarmNode {
             record.address = beginning.advertise.host
             record.listenAddress = beginning.listen.description
             record.advertiseAddress = beginning.advertise.description
+            record.dataPathAddress = beginning.dataPathAddress
             do throws(ApusError) {
                 try Files.removeTree(directory)
                 try Files.makeDirectory(directory)
                 let identity = try await SwarmIdentity.bootstrap(
-                    clusterID: cluster.id, nodeID: record.nodeID, authority: try environment.authority(cluster.plugins.certificateAuthority),
+                    clusterID: cluster.id, nodeID: record.nodeID, authority: try await environment.authority(cluster.plugins.certificateAuthority),
                     directory: "\(directory)/certificates", now: WallClock().now(), lifetime: cluster.certificateLifetime,
                     external: cluster.spec.ca.externalCAs)
                 cluster.root = identity.root
                 cluster.joinTokens = identity.tokens
                 cluster.tls = identity.tls
                 if cluster.spec.encryption.autoLockManagers { cluster.unlockKey = try UnlockKey.generate().description }
-                try await start(record, identity.certificate, isJoining: false)
+                try await start(record, identity.certificate, isJoining: false, isFinished: false)
                 try await create(cluster, record, identity.record, beginning.availability)
                 try applyLock(cluster)
                 // Last: what is there without this file was not finished.
-                var finished = record
-                finished.members = try manager().members
-                try finished.write(directory: directory)
+                try current.withLock { $0?.node }?.file.finish()
             } catch {
                 await end()
                 try? Files.removeTree(directory)
@@ -64,6 +64,7 @@ extension SwarmNode {
         node.spec.role = .manager
         node.spec.availability = availability
         node.description = environment.describe()
+        node.description.dataPathAddress = record.dataPathAddress
         node.status.state = .ready
         node.status.address = record.address
         node.certificate = certificate
@@ -77,6 +78,8 @@ extension SwarmNode {
         try await store.update { transaction throws(ApusError) in
             try transaction.create(.cluster(cluster))
             try transaction.create(.node(first))
+            // Published ports need it from the first service on.
+            try transaction.create(.network(try NetworkDraft.create(NetworkDraft.ingressSpec, in: transaction)))
         }
     }
 
@@ -96,6 +99,7 @@ extension SwarmNode {
         record.listenAddress = beginning.listen.description
         record.address = beginning.advertise.host
         record.advertiseAddress = beginning.advertise.description
+        if !beginning.dataPathAddress.isEmpty { record.dataPathAddress = beginning.dataPathAddress }
         try record.write(directory: directory)
         try await start(record)
         let (id, address) = (record.nodeID, record.advertiseAddress)
@@ -133,6 +137,7 @@ extension SwarmNode {
             record.address = joining.advertise.host
             record.listenAddress = joining.listen.description
             record.advertiseAddress = joining.advertise.description
+            record.dataPathAddress = joining.dataPathAddress
             record.managers = addresses
             do throws(ApusError) {
                 try Files.makeDirectory(directory)
@@ -162,6 +167,10 @@ extension SwarmNode {
         while ContinuousClock.now < due {
             guard let current = current.withLock({ $0 }), let node = current.node else { return }
             let isManager = node.renewer.certificate.role == .manager
+            // What only a person can put right is said at once.
+            if let problem = current.joinProblem, problem.code == .invalidArgument {
+                throw ApusError(.timedOut, "the node is part of the swarm, but not among its managers: \(problem.message)")
+            }
             var news = node.dispatcher.news().makeAsyncIterator()
             if let latest = await news.next(), case .connected = latest.connection, !isManager || current.manager?.isVoter == true { return }
             do { try await ConcurrentTask.sleep(for: .milliseconds(20)) } catch { break }

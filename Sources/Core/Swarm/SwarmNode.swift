@@ -18,6 +18,8 @@ public actor SwarmNode {
         var node: NodePart?
         var isLocked = false
         var problem: ApusError?
+        /// Why the other managers have not taken this one in yet.
+        var joinProblem: ApusError?
     }
 
     let environment: SwarmEnvironment
@@ -32,8 +34,9 @@ public actor SwarmNode {
     private let roles: AsyncStream<NodeRole>
     private nonisolated let role: AsyncStream<NodeRole>.Continuation
     private var roleWork: ConcurrentTask<Void, Never>?
-    private let clusters: AsyncStream<Cluster>
-    private nonisolated let cluster: AsyncStream<Cluster>.Continuation
+    /// Signals that the store may have a new cluster.
+    private let clusters: AsyncStream<Void>
+    private nonisolated let cluster: AsyncStream<Void>.Continuation
     private var clusterWork: ConcurrentTask<Void, Never>?
 
     var logger: Logger { environment.logger }
@@ -42,7 +45,7 @@ public actor SwarmNode {
     public init(_ environment: SwarmEnvironment) {
         self.environment = environment
         (roles, role) = AsyncStream.makeStream(of: NodeRole.self)
-        (clusters, cluster) = AsyncStream.makeStream(of: Cluster.self, bufferingPolicy: .bufferingNewest(1))
+        (clusters, cluster) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     // MARK: What there is
@@ -61,6 +64,7 @@ public actor SwarmNode {
             status.error = problem.message
         } else {
             status.state = .active
+            if let problem = current.joinProblem { status.error = "this node is not among the managers yet: \(problem.message)" }
             switch current.node?.dispatcher.connection {
             case .refused(let error):
                 status.state = .error
@@ -161,15 +165,13 @@ public actor SwarmNode {
         let now = WallClock().now()
         guard certificate.isExpired(now: now), certificate.role == .manager else { return certificate }
         var configuration = StoreConfiguration(directory: "\(directory)/raft", logger: logger)
-        configuration.isJoining = true
         configuration.files = AutoLock(directory: directory).files(lock)
-        let store = try await ObjectStore.open(configuration)
-        let snapshot = store.read()
-        await store.close()
+        // Nobody can be asked what of it was decided.
+        let snapshot = try ObjectStore.lastKnown(configuration)
         guard let cluster = snapshot.cluster else { return certificate }
         do throws(ApusError) {
             let healed = try await SwarmIdentity.resignSelf(
-                certificate, cluster: cluster, node: snapshot.nodes[record.nodeID], authority: try environment.authority(cluster.signingAuthority),
+                certificate, cluster: cluster, node: snapshot.nodes[record.nodeID], authority: try await environment.authority(cluster.signingAuthority),
                 directory: "\(directory)/certificates", lock: lock, now: now)
             logger.warning("this node's certificate had expired; it has signed itself another one", metadata: ["expired": "\(certificate.expiresAt)"])
             return healed
@@ -179,17 +181,20 @@ public actor SwarmNode {
         }
     }
 
-    /// - Parameter isJoining: Whether a store that is not there yet waits for a group, instead of being one.
-    func start(_ record: NodeRecord, _ certificate: NodeCertificate, isJoining: Bool) async throws(ApusError) {
+    /// - Parameters:
+    ///   - isJoining: Whether a store that is not there yet waits for a group, instead of being one.
+    ///   - isFinished: False while a swarm is being made: then the record is not written yet.
+    func start(_ record: NodeRecord, _ certificate: NodeCertificate, isJoining: Bool, isFinished: Bool = true) async throws(ApusError) {
         let role = role
+        let file = NodeRecordFile(record, directory: directory, isWritten: isFinished)
         let part = try NodePart(
-            record, certificate: certificate, lock: { [weak self] in self?.lock.withLock { $0 } ?? nil },
+            file, certificate: certificate, lock: { [weak self] in self?.lock.withLock { $0 } ?? nil },
             manager: { [weak self] in self?.current.withLock { $0?.manager } ?? nil },
             onCertificate: { role.yield($0.role) }, environment: environment)
         current.withLock { $0 = Current(record: record, node: part) }
         nodeWork = ConcurrentTask { await part.run() }
         do throws(ApusError) {
-            if certificate.role == .manager { try await startManager(record, part, isJoining: isJoining) }
+            if certificate.role == .manager { try await startManager(part, isJoining: isJoining) }
         } catch {
             await end()
             throw error
@@ -199,20 +204,16 @@ public actor SwarmNode {
                 for await role in roles { await self?.take(role) }
             }
             clusterWork = ConcurrentTask { [weak self, clusters] in
-                for await cluster in clusters { await self?.take(cluster) }
+                for await _ in clusters { await self?.takeCluster() }
             }
         }
     }
 
-    private func startManager(_ record: NodeRecord, _ part: NodePart, isJoining: Bool) async throws(ApusError) {
+    private func startManager(_ part: NodePart, isJoining: Bool) async throws(ApusError) {
         let renewer = part.renewer
         let manager = try await ManagerPart.open(
-            record, isJoining: isJoining, lock: lock.withLock { $0 }, connections: part.connections,
-            identity: {
-                let certificate = renewer.certificate
-                return PeerIdentity(
-                    nodeID: certificate.nodeID, role: certificate.role, clusterID: certificate.clusterID, serial: certificate.serial)
-            }, onCluster: { [cluster] in cluster.yield($0) }, environment: environment)
+            part.file, isJoining: isJoining, lock: lock.withLock { $0 }, connections: part.connections,
+            certificate: { renewer.certificate }, onCluster: { [cluster] in cluster.yield() }, environment: environment)
         managerWork = ConcurrentTask { await manager.run() }
         do throws(ApusError) {
             try await manager.waitUntilListening()
@@ -226,15 +227,17 @@ public actor SwarmNode {
         guard isJoining else { return }
         let dispatcher = part.dispatcher
         let logger = logger
-        joinWork = ConcurrentTask {
+        joinWork = ConcurrentTask { [weak self] in
             var pause = Duration.milliseconds(200)
             while !ConcurrentTask.isCancelled, !manager.store.isLeader {
                 do throws(ApusError) {
                     try await manager.join(through: dispatcher.managers)
                     logger.debug("this manager is one of the group")
+                    self?.setJoinProblem(nil)
                     return
                 } catch {
                     if ConcurrentTask.isCancelled { return }
+                    if !manager.isVoter { self?.setJoinProblem(error) }
                     logger.log(level: manager.isVoter ? .debug : .warning, "this node is not among the managers yet: \(error.message)")
                 }
                 try? await ConcurrentTask.sleep(for: pause)
@@ -242,6 +245,8 @@ public actor SwarmNode {
             }
         }
     }
+
+    private nonisolated func setJoinProblem(_ error: ApusError?) { current.withLock { $0?.joinProblem = error } }
 
     /// A certificate of another role: the node becomes a manager, or is one no more.
     private func take(_ role: NodeRole) async {
@@ -251,7 +256,7 @@ public actor SwarmNode {
                 switch (role, now.manager) {
                 case (.manager, nil):
                     logger.info("this node becomes a manager")
-                    try await startManager(try NodeRecord.read(directory: directory) ?? now.record, part, isJoining: true)
+                    try await startManager(part, isJoining: true)
                 case (.worker, .some):
                     logger.info("this node is a manager no more")
                     await endManager()
@@ -268,8 +273,8 @@ public actor SwarmNode {
     }
 
     /// The keys at rest follow what the cluster says, on every manager.
-    private func take(_ cluster: Cluster) {
-        guard current.withLock({ $0?.manager }) != nil else { return }
+    private func takeCluster() {
+        guard let cluster = current.withLock({ $0?.manager })?.store.read().cluster else { return }
         do throws(ApusError) { try applyLock(cluster) } catch {
             logger.error("the keys at rest could not be locked or unlocked as the swarm wants it: \(error.message)")
             current.withLock { $0?.problem = error }

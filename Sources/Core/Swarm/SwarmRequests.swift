@@ -6,6 +6,8 @@ public struct SwarmBeginning: Sendable {
     public var listen: NodeAddress
     /// Where other nodes reach this one.
     public var advertise: NodeAddress
+    /// Where VXLAN reaches this node; empty: where it is advertised.
+    public var dataPathAddress = ""
     /// With its spec; id, root and tokens are made.
     public var cluster: Cluster
     public var availability: NodeAvailability
@@ -25,6 +27,8 @@ public struct SwarmBeginning: Sendable {
 public struct SwarmJoining: Sendable {
     public var listen: NodeAddress
     public var advertise: NodeAddress
+    /// Where VXLAN reaches this node; empty: where it is advertised.
+    public var dataPathAddress = ""
     /// Managers to ask.
     public var managers: [String]
     public var token: String

@@ -22,11 +22,14 @@ final class ClientConnection: Connection, @unchecked Sendable {
     private let authority: String
     /// Told once, when the connection takes no more calls.
     private let onDrain: @Sendable (ClientConnection) -> Void
+    /// Told when it does not because another one is to take its place, while it still stands.
+    private let onRetire: @Sendable () -> Void
 
     init(
         configuration: TransportConfiguration, security: ConnectionSecurity, authority: String, eventLoop: any EventLoop, logger: Logger,
-        onDrain: @escaping @Sendable (ClientConnection) -> Void
+        onDrain: @escaping @Sendable (ClientConnection) -> Void, onRetire: @escaping @Sendable () -> Void = {}
     ) {
+        self.onRetire = onRetire
         self.authority = authority
         self.onDrain = onDrain
         super.init(configuration: configuration, security: security, eventLoop: eventLoop, logger: logger)
@@ -91,7 +94,12 @@ final class ClientConnection: Connection, @unchecked Sendable {
         logger.debug(
             "a server takes no more calls",
             metadata: ["peer": "\(remoteAddress)", "code": "\(StatusMapping.name(ofCode: code))", "reason": "\(reason)"])
+        retire()
+    }
+
+    override func retire() {
         drain()
+        onRetire()
     }
 
     /// No further calls; closes after the last.

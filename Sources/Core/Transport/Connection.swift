@@ -35,6 +35,8 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
     private var isFlushing = false
     private var isShuttingDown = false
     private var needsCheck = false
+    /// Its peer was verified against roots that count no more; another connection takes its place.
+    private var isOutdated = false
     private(set) var remoteAddress = ""
 
     init(configuration: TransportConfiguration, security: ConnectionSecurity, eventLoop: any EventLoop, logger: Logger) {
@@ -364,12 +366,24 @@ class Connection: ChannelInboundHandler, HTTP2Events, CheckedConnection, @unchec
 
     private func check() {
         if phase == .handshaking { needsCheck = true }
-        guard phase == .open, let tls, let credentials = security.credentials, let reason = tls.reverify(with: credentials.context) else { return }
-        logger.notice(
-            "a live connection is refused now",
-            metadata: ["peer": "\(remoteAddress)", "node": "\(tls.peer?.identity.nodeID ?? "")", "reason": "\(reason)"])
-        close("the peer is refused: \(reason)")
+        guard phase == .open, let tls, let credentials = security.credentials, let finding = tls.reverify(with: credentials.context) else { return }
+        let node = "\(tls.peer?.identity.nodeID ?? "")"
+        switch finding {
+        case .refused(let reason):
+            logger.notice("a live connection is refused now", metadata: ["peer": "\(remoteAddress)", "node": "\(node)", "reason": "\(reason)"])
+            close("the peer is refused: \(reason)")
+        case .outdated(let reason):
+            guard !isOutdated else { return }
+            isOutdated = true
+            logger.debug("a live connection is to be replaced", metadata: ["peer": "\(remoteAddress)", "node": "\(node)", "reason": "\(reason)"])
+            retire()
+            // Whoever has a certificate of the present root has another connection by then.
+            eventLoop.scheduleTask(in: TimeAmount(configuration.replacementLimit)) { [weak self] in self?.close("the peer is refused: \(reason)") }
+        }
     }
+
+    /// Takes no new calls, and makes the peer's or this end's calls go to another connection. On the event loop.
+    func retire() { shutDown() }
 
     /// Lets open calls end, takes no new ones, then closes.
     func shutDown() {

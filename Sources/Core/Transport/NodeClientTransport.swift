@@ -27,21 +27,28 @@ public final class NodeClientTransport: ClientTransport {
         peer.role == .manager ? nil : "the node \(peer.nodeID) is no manager"
     }
 
+    /// Metadata of an error by which a caller knows that nothing of the call was sent: there was no connection.
+    public static let unsentMetadata = "apus-unsent"
+
     private let host: String
     private let port: Int
     private let security: ConnectionSecurity
     private let configuration: TransportConfiguration
     private let logger: Logger
     private let group: any EventLoopGroup
+    private let onRetire: @Sendable () -> Void
     private let keeper = ConnectionKeeper()
 
     /// - Parameters:
     ///   - host: An address or a name.
+    ///   - onRetire: Called when a connection takes no more calls though it still stands: the server asked for that, or its certificate is of a root that
+    ///     counts no more. Calls that are under way may move to another connection.
     /// - Throws: Only for `tlsUnverified`, when TLS cannot be set up at all.
     public init(
         host: String, port: Int, security: Security, configuration: TransportConfiguration = TransportConfiguration(), logger: Logger,
-        group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton
+        group: any EventLoopGroup = MultiThreadedEventLoopGroup.singleton, onRetire: @escaping @Sendable () -> Void = {}
     ) throws {
+        self.onRetire = onRetire
         self.host = host
         self.port = port
         self.configuration = configuration
@@ -93,7 +100,7 @@ public final class NodeClientTransport: ClientTransport {
         let eventLoop = group.next()
         let connection = ClientConnection(
             configuration: configuration, security: security, authority: host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)",
-            eventLoop: eventLoop, logger: logger, onDrain: { [weak keeper] in keeper?.lost($0) })
+            eventLoop: eventLoop, logger: logger, onDrain: { [weak keeper] in keeper?.lost($0) }, onRetire: onRetire)
         let bootstrap = ClientBootstrap(group: eventLoop)
             .connectTimeout(TimeAmount(configuration.handshakeLimit))
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -114,13 +121,23 @@ public final class NodeClientTransport: ClientTransport {
         return connection
     }
 
+    /// Makes one connection, and lets it go when the server was verified.
+    /// - Throws: `unavailable` with the reason why there is no connection, or why the server is not believed.
+    public func probe() async throws { try await establish().drain() }
+
     public func beginGracefulShutdown() { keeper.stop() }
 
     public func withStream<T: Sendable>(
         descriptor: MethodDescriptor, options: CallOptions,
         _ closure: (_ stream: RPCStream<Inbound, Outbound>, _ context: ClientContext) async throws -> T
     ) async throws -> T {
-        let connection = try await keeper.connection(waitForReady: options.waitForReady ?? false)
+        let connection: ClientConnection
+        do {
+            connection = try await keeper.connection(waitForReady: options.waitForReady ?? false)
+        } catch var error as RPCError {
+            error.metadata.replaceOrAddString("1", forKey: Self.unsentMetadata)
+            throw error
+        }
         defer { connection.letGo() }
         let stream = CallStream(
             connection: connection, maximumMessageBytes: options.maxResponseMessageBytes ?? configuration.maximumMessageBytes,

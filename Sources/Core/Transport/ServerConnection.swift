@@ -29,7 +29,7 @@ final class ServerConnection: Connection, @unchecked Sendable {
 
     override func opened() {
         isStranger = security.credentials != nil && (peer == nil || peer?.isExpired == true)
-        if !isStranger { server.strangers.remove(strangerNumber) }
+        if isStranger { server.strangers.setOpen(strangerNumber) } else { server.strangers.remove(strangerNumber) }
         server.statistics.withLock { $0.opened += 1 }
         peerConnection = PeerConnection(
             identity: peer?.identity, isExpired: peer?.isExpired ?? false, certificate: peer?.der ?? [], remoteAddress: remoteAddress)
@@ -54,11 +54,8 @@ final class ServerConnection: Connection, @unchecked Sendable {
         server.statistics.withLock { statistics in
             if isRefusal { statistics.refusedCertificates += 1 } else { statistics.failedHandshakes += 1 }
         }
-        if isRefusal {
-            server.refusals.log("a peer was refused", logger, ["peer": "\(remoteAddress)", "reason": "\(reason)"])
-        } else {
-            logger.debug("a handshake failed", metadata: ["peer": "\(remoteAddress)", "reason": "\(reason)"])
-        }
+        server.refusals.log(
+            isRefusal ? "a peer was refused" : "a handshake failed", logger, ["peer": "\(remoteAddress)", "reason": "\(reason)"])
     }
 
     override func violated(_ failure: HTTP2Failure) {

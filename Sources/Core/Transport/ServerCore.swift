@@ -71,6 +71,7 @@ final class ServerCore: Sendable {
         strangers.set(connection, number)
         for other in evicted {
             statistics.withLock { $0.evicted += 1 }
+            refusals.log("a stranger makes room for newer ones", logger, ["peer": "\(other.remoteAddress)"])
             other.closeNow("too many connections without a certificate: the oldest makes room")
         }
         let isStopping = state.withLock { state in

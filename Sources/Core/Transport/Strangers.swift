@@ -6,6 +6,8 @@ import Synchronization
 final class StrangerTable: Sendable {
     private struct Entry {
         var address: String
+        /// Whether its handshake is over: it waits for nothing but its answer, such as a node that joins.
+        var isOpen = false
         weak var connection: ServerConnection?
     }
 
@@ -37,13 +39,18 @@ final class StrangerTable: Sendable {
     }
 
     // Numbers grow, so the least is the oldest. The search is over a thousand at most by default.
-    private func evict(_ state: inout State, _ evicted: inout [ServerConnection], where matches: @escaping (Entry) -> Bool) {
-        guard let number = state.entries.lazy.filter({ matches($0.value) }).map(\.key).min() else { return }
+    private func evict(_ state: inout State, _ evicted: inout [ServerConnection], where matches: (Entry) -> Bool) {
+        // Those without a handshake first: many honest nodes may come from one address, and what they have finished is not for the next one to undo.
+        let candidates = state.entries.filter { matches($0.value) }
+        guard let number = candidates.min(by: { ($0.value.isOpen ? 1 : 0, $0.key) < ($1.value.isOpen ? 1 : 0, $1.key) })?.key else { return }
         if let connection = state.entries[number]?.connection { evicted.append(connection) }
         Self.remove(number, &state)
     }
 
     func set(_ connection: ServerConnection, _ number: UInt64) { state.withLock { $0.entries[number]?.connection = connection } }
+
+    /// Its handshake is over, without a certificate.
+    func setOpen(_ number: UInt64) { state.withLock { $0.entries[number]?.isOpen = true } }
 
     /// It has shown a certificate, or is gone.
     func remove(_ number: UInt64) { state.withLock { Self.remove(number, &$0) } }

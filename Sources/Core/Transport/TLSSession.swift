@@ -173,21 +173,29 @@ final class TLSSession {
         }
     }
 
+    /// What is wrong with a peer that was right.
+    enum Finding {
+        /// It must go now.
+        case refused(String)
+        /// There is nothing against the peer itself, but its certificate is of a root that counts no more.
+        case outdated(String)
+    }
+
     /// Verifies the peer's certificate once more, against other roots. `nil` when it is good, or the peer showed none.
-    func reverify(with other: TLSContext) -> String? {
-        guard peer != nil, let certificate = SSL_get0_peer_certificate(ssl) else { return nil }
-        guard let store = X509_STORE_CTX_new() else { return "memory is short" }
+    func reverify(with other: TLSContext) -> Finding? {
+        guard let peer, let certificate = SSL_get0_peer_certificate(ssl) else { return nil }
+        guard let store = X509_STORE_CTX_new() else { return .refused("memory is short") }
         defer {
             X509_STORE_CTX_free(store)
             ERR_clear_error()
         }
         guard X509_STORE_CTX_init(store, SSL_CTX_get_cert_store(other.pointer), certificate, SSL_get_peer_cert_chain(ssl)) == 1,
             X509_STORE_CTX_set_default(store, role == .server ? "ssl_client" : "ssl_server") == 1
-        else { return "memory is short" }
+        else { return .refused("memory is short") }
         // Expiry has its own timer; here the question is who vouches for it.
         switch PeerCertificate.verify(store, allowsExpired: true) {
-        case .refused(let reason): return reason
-        case .accepted(let certificate): return policy(certificate)
+        case .refused(let reason): return policy(peer).map { .refused($0) } ?? .outdated(reason)
+        case .accepted(let certificate): return policy(certificate).map { .refused($0) }
         }
     }
 }

@@ -22,6 +22,8 @@ public struct TransportConfiguration: Sendable {
     /// The first pause after a failed connection; it doubles, with a random part, up to `maximumBackoff`.
     public var minimumBackoff: Duration = .milliseconds(100)
     public var maximumBackoff: Duration = .seconds(8)
+    /// How long calls may go on over a connection whose peer was verified against roots that count no more, before they are cut.
+    public var replacementLimit: Duration = .seconds(10)
     /// How long open calls may go on after the server was asked to stop; then they are cancelled.
     public var shutdownGrace: Duration = .seconds(5)
 

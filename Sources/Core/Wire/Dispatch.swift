@@ -118,8 +118,12 @@ public struct AssignmentsMessage: FieldCoded {
     public var tasks: [Task] = []
     /// Ids.
     public var removedTasks: [String] = []
-    /// Of all services of the swarm.
-    public var servicePorts: [ServicePorts] = []
+    /// With their data: those that tasks of this node need, and that it does not have.
+    public var secrets: [Secret] = []
+    public var configs: [Config] = []
+    /// Ids of those that no task of this node needs any more.
+    public var removedSecrets: [String] = []
+    public var removedConfigs: [String] = []
 
     public init() {}
 
@@ -131,20 +135,10 @@ public struct AssignmentsMessage: FieldCoded {
         try coder.field(5, "has_more", &hasMore)
         try coder.field(6, "tasks", &tasks)
         try coder.field(7, "removed_tasks", &removedTasks)
-        try coder.field(8, "service_ports", &servicePorts)
-    }
-}
-
-/// The published ports of a service; none: it has none any more.
-public struct ServicePorts: FieldCoded {
-    public var serviceID: ID = ""
-    public var ports: [PortConfig] = []
-
-    public init() {}
-
-    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
-        try coder.field(1, "service_id", &serviceID)
-        try coder.field(2, "ports", &ports)
+        try coder.field(9, "secrets", &secrets)
+        try coder.field(10, "configs", &configs)
+        try coder.field(11, "removed_secrets", &removedSecrets)
+        try coder.field(12, "removed_configs", &removedConfigs)
     }
 }
 

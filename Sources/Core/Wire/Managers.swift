@@ -8,7 +8,11 @@ public enum ManagersMethods {
     public static let complete = MethodDescriptor(service: service, method: "Complete", type: .unary)
     public static let leave = MethodDescriptor(service: service, method: "Leave", type: .unary)
     public static let certificate = MethodDescriptor(service: service, method: "Certificate", type: .unary)
+    public static let record = MethodDescriptor(service: service, method: "Record", type: .unary)
     public static let forward = MethodDescriptor(service: service, method: "Forward", type: .unary)
+    public static let attach = MethodDescriptor(service: service, method: "Attach", type: .unary)
+    public static let detach = MethodDescriptor(service: service, method: "Detach", type: .unary)
+    public static let plugin = MethodDescriptor(service: service, method: "Plugin", type: .unary)
 }
 
 /// A node with a manager's certificate asks to be in the group.
@@ -49,6 +53,18 @@ public struct GroupMember: FieldCoded {
         try coder.field(1, "MemberID", &memberID, .omitEmpty)
         try coder.field(2, "NodeID", &nodeID)
         try coder.field(3, "Address", &address, .omitEmpty)
+    }
+}
+
+/// The caller has signed itself a certificate, and wants it on record.
+public struct RecordCertificateRequest: FieldCoded {
+    /// PEM, the node's own first.
+    public var certificateChain: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "CertificateChain", &certificateChain)
     }
 }
 
@@ -107,6 +123,8 @@ public struct ForwardResponse: FieldCoded {
     public var status: UInt64 = 0
     public var contentType: String = ""
     public var body: [UInt8] = []
+    /// Nothing was done: whom it reached does not lead. Everything else is empty then.
+    public var isRefused = false
 
     public init() {}
 
@@ -114,6 +132,36 @@ public struct ForwardResponse: FieldCoded {
         try coder.field(1, "Status", &status, .omitEmpty)
         try coder.field(2, "ContentType", &contentType, .omitEmpty)
         try coder.field(3, "Body", &body, .omitEmpty)
+        try coder.field(4, "IsRefused", &isRefused, .omitEmpty)
+    }
+}
+
+/// The leader asks what a manager has of a plugin that the swarm is to use.
+public struct PluginInquiry: FieldCoded {
+    /// `role/name`.
+    public var name: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Name", &name, .omitEmpty)
+    }
+}
+
+/// What it has.
+public struct PluginReport: FieldCoded {
+    public var version: String = ""
+    /// Of the file, 64 hexadecimal digits.
+    public var sha256: String = ""
+    /// Why it cannot use the plugin; empty when it can.
+    public var problem: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Version", &version, .omitEmpty)
+        try coder.field(2, "SHA256", &sha256, .omitEmpty)
+        try coder.field(3, "Problem", &problem, .omitEmpty)
     }
 }
 
@@ -147,5 +195,48 @@ public struct ForwardCertificateResponse: FieldCoded {
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "Message", &message, .omitEmpty)
+    }
+}
+
+/// A node asks for a place in an attachable network for a container of its own.
+public struct AttachNetworkRequest: FieldCoded {
+    /// Id or name.
+    public var network: String = ""
+    public var containerID: ID = ""
+    public var containerName: String = ""
+    public var aliases: [String] = []
+    /// Without a length; empty: one is chosen.
+    public var address: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Network", &network, .omitEmpty)
+        try coder.field(2, "ContainerID", &containerID)
+        try coder.field(3, "ContainerName", &containerName, .omitEmpty)
+        try coder.field(4, "Aliases", &aliases, .omitEmpty)
+        try coder.field(5, "Address", &address, .omitEmpty)
+    }
+}
+
+/// The place, as the task that stands for it.
+public struct AttachNetworkResponse: FieldCoded {
+    public var task = Task()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "Task", &task)
+    }
+}
+
+/// A node gives a place back.
+public struct DetachNetworkRequest: FieldCoded {
+    public var taskID: ID = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "TaskID", &taskID)
     }
 }

@@ -24,12 +24,17 @@ public struct RaftLogEntry: FieldCoded {
 public struct RaftMember: FieldCoded {
     public var id: UInt64 = 0
     public var isLearner = false
+    public var nodeID: ID = ""
+    /// `host:port`; empty when the group was not told.
+    public var address = ""
 
     public init() {}
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
         try coder.field(1, "id", &id)
         try coder.field(2, "is_learner", &isLearner)
+        try coder.field(3, "node_id", &nodeID)
+        try coder.field(4, "address", &address)
     }
 }
 
@@ -77,10 +82,15 @@ public struct RaftPeerMessage: FieldCoded {
 /// Messages of one peer, in order.
 public struct RaftBatch: FieldCoded {
     public var messages: [RaftPeerMessage] = []
+    /// Where the sender is, `host:port`: for a receiver that does not know it yet. Empty when it need not be said.
+    public var address = ""
 
     public init() {}
 
-    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) { try coder.field(1, "messages", &messages) }
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "messages", &messages)
+        try coder.field(2, "address", &address)
+    }
 }
 
 public struct RaftSendResponse: FieldCoded {

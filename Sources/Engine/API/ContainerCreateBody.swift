@@ -130,7 +130,9 @@ enum ContainerCreateBody {
             "Annotations",
         ] { try host.unsupported(name) }
         try host.unsupported("MemorySwappiness", except: [-1])
-        try host.unsupported("Runtime", except: ["runc", "crun", "oci"])
+        let runtime = try host.string("Runtime")
+        // These are what the usual runtime uses, whichever the kernel allows.
+        request.runtime = ["runc", "crun", "oci"].contains(runtime) ? "" : runtime
         host.ignored("ConsoleSize")
         try host.finish()
     }

@@ -1,7 +1,6 @@
 import Coding
 import Orchestration
 import PluginAPI
-import Raft
 import Store
 import Swarm
 
@@ -60,20 +59,15 @@ struct NodeRoutes: Sendable {
         let reference = request.parameter("id")
         let spec = try request.decode(NodeSpec.self)
         let ownID = swarm.status.nodeID
-        let status = manager.store.raft.status
+        let present = try ObjectReferences.node(reference, in: manager.store.read(), selfID: ownID)
+        let isDemotion = present.spec.role == .manager && spec.role == .worker
+        if isDemotion { try await manager.checkDemotion(of: present) }
         try await manager.store.update { transaction throws(ApusError) in
-            let snapshot = transaction.snapshot
-            var node = try ObjectReferences.node(reference, in: snapshot, selfID: ownID)
-            if node.spec.role == .manager, spec.role == .worker {
-                let voters = status.members.filter { $0.isVoter && $0.id.number != node.manager?.raftID }
-                guard voters.isEmpty || voters.count(where: { $0.isReachable ?? false }) * 2 > voters.count else {
-                    throw ApusError(
-                        .conflict, "can't remove member from the raft: this would result in a loss of quorum: bring the other managers back first")
-                }
-            }
-            node = try NodeDraft.update(node, to: spec, in: snapshot, now: .now)
+            var node = try ObjectReferences.node(reference, in: transaction.snapshot, selfID: ownID)
+            node = try NodeDraft.update(node, to: spec, in: transaction.snapshot, now: .now)
             try transaction.update(.node(node), matching: version)
         }
+        if isDemotion { try await manager.demote(present.id) }
         return .empty(200)
     }
 

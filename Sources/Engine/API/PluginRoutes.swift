@@ -29,18 +29,16 @@ struct PluginRoutes: Sendable {
             .json(Self.docker(try await plugins.inspect(request.parameter("name"))))
         }
         router.add("POST", "/plugins/{name...}/enable") { request throws(ApusError) in
-            try await plugins.enable(request.parameter("name"))
-            return .empty(200)
+            try await plugins.enable(request)
         }
         router.add("POST", "/plugins/{name...}/disable") { request throws(ApusError) in
-            try await plugins.disable(request.parameter("name"), force: request.flag("force"))
-            return .empty(200)
+            try await plugins.disable(request)
         }
         router.missing("POST", "/plugins/{name...}/set", "changing a plugin's settings while it runs (give --plugin-opt to apusd)")
         router.missing("POST", "/plugins/{name...}/push", "pushing a plugin")
         router.missing("POST", "/plugins/{name...}/upgrade", "upgrading a plugin in place (install the new file)")
         router.add("DELETE", "/plugins/{name...}") { request throws(ApusError) in
-            .json(Self.docker(try await plugins.remove(request.parameter("name"), force: request.flag("force"))))
+            .json(Self.docker(try await plugins.remove(request)))
         }
         router.add("GET", "/apus/plugins") { _ throws(ApusError) in .json(.array(await plugins.list().map(Self.full))) }
         router.add("GET", "/apus/plugins/{name...}/json") { request throws(ApusError) in

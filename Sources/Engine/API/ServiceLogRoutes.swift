@@ -3,8 +3,10 @@ import Coding
 import PluginAPI
 import Store
 import Swarm
+import Synchronization
+import Wire
 
-/// `/services/{id}/logs` and `/tasks/{id}/logs`: the output of all tasks of this node, each line marked with its task.
+/// `/services/{id}/logs` and `/tasks/{id}/logs`: the output of all tasks, wherever they run, each line marked with its task.
 struct ServiceLogRoutes: Sendable {
     let swarm: SwarmNode
     let containers: ContainerEngine
@@ -22,26 +24,18 @@ struct ServiceLogRoutes: Sendable {
         }
     }
 
-    /// A line on standard error, framed as the rest.
-    private static func notice(_ text: String) -> [UInt8] {
-        let bytes = Array("apus: \(text)\n".utf8)
-        let length = UInt32(bytes.count)
-        return [2, 0, 0, 0] + [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: length >> $0) } + bytes
-    }
-
     private func logs(_ request: APIRequest, of service: ID?, tasks: [Task]) throws(ApusError) -> APIResponse {
         let wanted = try LogStreams.request(request)
-        let details = request.flag("details")
-        let reader = ServiceLogReader(swarm: swarm, containers: containers, runtime: runtime, wanted: wanted, details: details)
-        let ownID = swarm.status.nodeID
-        let elsewhere = tasks.count { !$0.nodeID.isEmpty && $0.nodeID != ownID && $0.desiredState == .running }
+        let manager = try swarm.manager()
+        let reader = ServiceLogReader(
+            manager: manager, ownID: swarm.status.nodeID, local: TaskLogs(containers: containers, runtime: runtime), wanted: wanted,
+            details: request.flag("details"))
         return .stream("application/vnd.docker.multiplexed-stream") { writer in
-            if elsewhere > 0 { try await writer.write(Self.notice("\(elsewhere) tasks run on other nodes; their logs are shown by \"apus logs\" there")) }
             try await withThrowingTaskGroup(of: Void.self) { group in
                 var seen: Set<ID> = []
                 for task in tasks where seen.insert(task.id).inserted { group.addTask { try await reader.copy(task, to: writer) } }
                 // A service's later tasks join while it is followed; a single task ends by itself.
-                if wanted.follow, let service, let manager = swarm.managerPart {
+                if wanted.follow, let service {
                     let (snapshot, commits) = manager.store.watch()
                     for task in snapshot.tasks(ofService: service) where seen.insert(task.id).inserted {
                         group.addTask { try await reader.copy(task, to: writer) }
@@ -56,52 +50,73 @@ struct ServiceLogRoutes: Sendable {
                 }
                 try await group.waitForAll()
             }
+            for line in reader.missing.lines { try await writer.write(line) }
         }
     }
 }
 
-/// Reads the log of a task's container, once it has one.
+/// Reads the logs of tasks, each once it has a container.
 private struct ServiceLogReader: Sendable {
-    let swarm: SwarmNode
-    let containers: ContainerEngine
-    let runtime: any Runtime
+    let manager: ManagerPart
+    let ownID: ID
+    let local: TaskLogs
     let wanted: LogRequest
     let details: Bool
+    let missing = MissingLogs()
 
+    /// - Throws: what the writer throws. A node that cannot be asked is no reason to end: it is named.
     func copy(_ task: Task, to writer: any APIResponseWriter) async throws {
-        guard let container = await container(of: task) else { return }
-        var logs = wanted
-        logs.id = container
-        logs.alwaysFramed = true
-        if details {
-            logs.linePrefix =
-                "com.docker.swarm.node.id=\(task.nodeID),com.docker.swarm.service.id=\(task.serviceID),com.docker.swarm.task.id=\(task.id) "
-        }
-        let request = logs
-        let runtime = runtime
-        try await LogStreams.copy(to: writer) { descriptor throws(ApusError) in
-            var request = request
-            request.descriptor = descriptor
-            do throws(ApusError) {
-                try await runtime.logs(request)
-            } catch {
-                // The container was removed with its task: there is nothing more to read.
-                guard error.code == .notFound else { throw error }
+        guard let task = await withContainer(task) else { return }
+        let subscription = subscription(task)
+        let client = ClientWriter(writer: writer)
+        do {
+            if task.nodeID == ownID {
+                try await local.copy(subscription) { try await client.write($0) }
+            } else {
+                try await manager.readLogs(subscription, on: task.nodeID) { try await client.write($0) }
             }
+        } catch {
+            // The reader went, which is nobody's fault.
+            if ConcurrentTask.isCancelled || client.hasFailed { throw error }
+            let node = manager.store.read().nodes[task.nodeID]
+            let name = node.map { $0.description.hostname.isEmpty ? $0.id.text : $0.description.hostname } ?? task.nodeID.text
+            let line = missing.add(task, node: name, ApusError(error))
+            // Who follows does not come to the end soon.
+            if wanted.follow { try await writer.write(line) }
         }
     }
 
-    /// Waits for it while following.
-    private func container(of task: Task) async -> ID? {
-        if let id = task.status.container?.containerID, !id.isEmpty { return known(id) }
-        guard wanted.follow, let store = swarm.managerPart?.store else { return nil }
-        let (snapshot, commits) = store.watch()
-        if let id = snapshot.tasks[task.id]?.status.container?.containerID, !id.isEmpty { return known(id) }
+    private func subscription(_ task: Task) -> LogSubscription {
+        var subscription = LogSubscription()
+        subscription.taskID = task.id
+        subscription.standardOutput = wanted.standardOutput
+        subscription.standardError = wanted.standardError
+        subscription.follow = wanted.follow
+        subscription.timestamps = wanted.timestamps
+        subscription.tail = wanted.tail.map { Int64($0) }
+        subscription.since = wanted.since
+        subscription.until = wanted.until
+        if details {
+            subscription.linePrefix =
+                "com.docker.swarm.node.id=\(task.nodeID),com.docker.swarm.service.id=\(task.serviceID),com.docker.swarm.task.id=\(task.id) "
+        }
+        return subscription
+    }
+
+    /// The task once it has a container, which is waited for while following; `nil` when it never gets one.
+    private func withContainer(_ task: Task) async -> Task? {
+        func hasContainer(_ task: Task) -> Bool { !(task.status.container?.containerID.isEmpty ?? true) }
+        if hasContainer(task) { return task }
+        guard wanted.follow else { return nil }
+        let (snapshot, commits) = manager.store.watch()
+        guard let now = snapshot.tasks[task.id] else { return nil }
+        if hasContainer(now) { return now }
+        if now.status.state.isTerminal { return nil }
         for await commit in commits {
             for change in commit.changes {
                 switch change {
                 case .updated(.task(let changed), from: _) where changed.id == task.id:
-                    if let id = changed.status.container?.containerID, !id.isEmpty { return known(id) }
+                    if hasContainer(changed) { return changed }
                     if changed.status.state.isTerminal { return nil }
                 case .removed(.task(let removed)) where removed.id == task.id: return nil
                 default: continue
@@ -110,6 +125,41 @@ private struct ServiceLogReader: Sendable {
         }
         return nil
     }
+}
 
-    private func known(_ id: ID) -> ID? { (try? containers.inspect(id.text)) == nil ? nil : id }
+/// Whose logs could not be had, as lines on standard error.
+private final class MissingLogs: Sendable {
+    private let found = Mutex<[String: (count: Int, line: String)]>([:])
+
+    /// Returns the line for this task alone.
+    func add(_ task: Task, node: String, _ error: ApusError) -> [UInt8] {
+        found.withLock { found in
+            let count = (found[node]?.count ?? 0) + 1
+            let tasks = count == 1 ? "the log of task \(task.id)" : "the logs of \(count) tasks"
+            found[node] = (count, "\(tasks) on node \(node) cannot be had: \(error.message)")
+        }
+        return Self.notice("the log of task \(task.id) on node \(node) cannot be had: \(error.message)")
+    }
+
+    /// One for each node.
+    var lines: [[UInt8]] { found.withLock { $0.sorted { $0.key < $1.key }.map { Self.notice($0.value.line) } } }
+
+    private static func notice(_ text: String) -> [UInt8] { LogFrames.frame(2, "apus: \(text)\n".utf8) }
+}
+
+/// Remembers whether the client is gone.
+private final class ClientWriter: Sendable {
+    private let writer: any APIResponseWriter
+    private let failure = Mutex(false)
+
+    init(writer: any APIResponseWriter) { self.writer = writer }
+
+    var hasFailed: Bool { failure.withLock { $0 } }
+
+    func write(_ bytes: [UInt8]) async throws {
+        do { try await writer.write(bytes) } catch {
+            failure.withLock { $0 = true }
+            throw error
+        }
+    }
 }

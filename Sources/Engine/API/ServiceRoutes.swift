@@ -8,21 +8,40 @@ import Swarm
 /// `/services`: create, read, update, remove.
 struct ServiceRoutes: Sendable {
     let swarm: SwarmNode
+    let containers: ContainerEngine
 
     func add(to router: inout Router) {
         router.add("GET", "/services") { request throws(ApusError) in try await list(request) }
         router.add("POST", "/services/create") { request throws(ApusError) in
-            try await swarm.onLeader(request) { manager throws(ApusError) in try await create(request, manager) }
+            try checkNetworks(request)
+            return try await swarm.onLeader(request) { manager throws(ApusError) in try await create(request, manager) }
         }
         router.add("GET", "/services/{id}") { request throws(ApusError) in
             let snapshot = try await swarm.snapshot(for: request)
             return .object(try ObjectReferences.service(request.parameter("id"), in: snapshot))
         }
         router.add("POST", "/services/{id}/update") { request throws(ApusError) in
-            try await swarm.onLeader(request) { manager throws(ApusError) in try await update(request, manager) }
+            if (request.text("rollback") ?? "").isEmpty { try checkNetworks(request) }
+            return try await swarm.onLeader(request) { manager throws(ApusError) in try await update(request, manager) }
         }
         router.add("DELETE", "/services/{id}") { request throws(ApusError) in
             try await swarm.onLeader(request) { manager throws(ApusError) in try await remove(request, manager) }
+        }
+    }
+
+    /// A network of this node alone is no use to tasks that may run on others; the leader would only say that it does not know it.
+    private func checkNetworks(_ request: APIRequest) throws(ApusError) {
+        guard !request.isForwarded, let snapshot = swarm.managerPart?.store.read() else { return }
+        let spec = try request.decode(ServiceSpec.self)
+        for attachment in spec.task.networks + spec.networks where snapshot.network(attachment.target) == nil {
+            guard
+                let network = containers.networks().first(where: { $0.name == attachment.target || $0.id.text == attachment.target }),
+                !network.isPredefined
+            else { continue }
+            throw ApusError(
+                .permissionDenied,
+                "The network \(network.name) cannot be used with services. Only networks scoped to the swarm can be used, such as those created with the overlay driver."
+            )
         }
     }
 
@@ -64,7 +83,9 @@ struct ServiceRoutes: Sendable {
                 let snapshot = transaction.snapshot
                 spec.name = RandomName.generate { snapshot.service(named: $0) != nil }
             }
+            spec = try FileReferences.resolved(spec, in: transaction.snapshot)
             try ServiceValidation.check(spec, in: transaction.snapshot, replacing: nil)
+            spec = spec.resolvingNetworks(in: transaction)
             let service = ServiceDraft.create(spec)
             try transaction.create(.service(service))
             return service.id
@@ -90,9 +111,11 @@ struct ServiceRoutes: Sendable {
             var wanted = spec
             // Never shown, so a client cannot send back what it has read.
             let known = source == "previous-spec" ? service.previousSpec : service.spec
+            wanted = try FileReferences.resolved(wanted, in: transaction.snapshot)
             wanted.task.container?.registryCredentials = credentials ?? known?.task.container?.registryCredentials
+            wanted = wanted.resolvingNetworks(in: transaction)
             let changed = rollback.isEmpty ? ServiceDraft.update(service, to: wanted) : try ServiceDraft.rollback(service, now: .now)
-            try ServiceValidation.check(changed.spec, in: transaction.snapshot, replacing: service)
+            try ServiceValidation.check(try FileReferences.resolved(changed.spec, in: transaction.snapshot), in: transaction.snapshot, replacing: service)
             try transaction.update(.service(changed), matching: version)
         }
         return .json(["Warnings": .null])

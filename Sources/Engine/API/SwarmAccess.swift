@@ -24,6 +24,9 @@ extension SwarmNode {
         }
     }
 
+    /// What a call that was handed on is told by a manager that leads no more: nothing was done.
+    static let notLeading = ApusError(.unavailable, "this manager is not the leader any more: try again")
+
     private static func leaderless(_ error: ApusError) -> ApusError {
         ApusError(
             .unavailable,
@@ -42,8 +45,8 @@ extension SwarmNode {
             let manager = try manager()
             if manager.store.raft.nextIndex != nil { return try await body(manager) }
             if !manager.store.isLeader, manager.leaderAddress != nil {
-                guard !request.isForwarded else { throw ApusError(.unavailable, "this manager is not the leader any more: try again") }
-                return APIResponse(try await manager.forward(request.forwarded))
+                guard !request.isForwarded else { throw Self.notLeading }
+                if let response = try await manager.forward(request.forwarded) { return APIResponse(response) }
             }
             guard ContinuousClock.now < due else { throw Self.leaderless(ApusError(.unavailable, "no leader was elected in time")) }
             do { try await ConcurrentTask.sleep(for: .milliseconds(20)) } catch { throw ApusError(.cancelled, "the client went away") }
@@ -102,6 +105,11 @@ final class ForwardedCalls: Sendable {
             call.parameters = parameters
             answer = try await route.handler(call)
         } catch {
+            if error == SwarmNode.notLeading {
+                var response = ForwardResponse()
+                response.isRefused = true
+                return response
+            }
             answer = .error(error)
         }
         var response = ForwardResponse()

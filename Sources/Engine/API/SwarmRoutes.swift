@@ -7,8 +7,7 @@ import Swarm
 /// `/swarm`: init, join, inspect, update, unlock, leave.
 struct SwarmRoutes: Sendable {
     let swarm: SwarmNode
-    /// The certificate authority with a plugin name.
-    let authority: @Sendable (String) throws(ApusError) -> any CertificateAuthority
+    let plugins: PluginController
 
     func add(to router: inout Router) {
         router.add("GET", "/swarm") { request throws(ApusError) in
@@ -57,7 +56,7 @@ struct SwarmRoutes: Sendable {
             worker: request.flag("rotateWorkerToken"), manager: request.flag("rotateManagerToken"), unlockKey: request.flag("rotateManagerUnlockKey"))
         let old = try cluster(in: manager.store.read())
         if spec.ca.forceRotate != old.spec.ca.forceRotate || spec.ca.externalCAs != old.spec.ca.externalCAs || !spec.ca.signingCertificate.isEmpty {
-            try await rotate(spec, old, version, manager)
+            try await rotate(spec, old, version, rotation, manager)
         } else {
             try await manager.store.update { transaction throws(ApusError) in
                 var cluster = try cluster(in: transaction.snapshot)
@@ -95,23 +94,29 @@ struct SwarmRoutes: Sendable {
     }
 
     /// `swarm ca --rotate`, and going over to or from external signers.
-    private func rotate(_ spec: ClusterSpec, _ old: Cluster, _ version: Version, _ manager: ManagerPart) async throws(ApusError) {
+    private func rotate(
+        _ spec: ClusterSpec, _ old: Cluster, _ version: Version, _ rotation: TokenRotation, _ manager: ManagerPart
+    ) async throws(ApusError) {
         var wish = RootRotationRequest()
         wish.certificate = spec.ca.signingCertificate
         wish.key = spec.ca.signingKey
         wish.external = spec.ca.externalCAs
         wish.authority = spec.ca.externalCAs.isEmpty ? (old.signingAuthority == "external" ? "internal" : old.signingAuthority) : "external"
+        if wish.authority != old.signingAuthority { try await plugins.checkAuthority(wish.authority, manager) }
+        let (oldAuthority, newAuthority) = (
+            try await plugins.agreed.authority(old.plugins.certificateAuthority), try await plugins.agreed.authority(wish.authority)
+        )
         var kept = spec
         kept.ca.signingCertificate = ""
         kept.ca.signingKey = ""
         let stored = kept
         try await RootRotations.begin(
-            wish, store: manager.store, old: try authority(old.signingAuthority), new: try authority(wish.authority), now: .now
+            wish, store: manager.store, old: oldAuthority, new: newAuthority, now: .now
         ) { cluster throws(ApusError) in
             guard cluster.version == version else {
                 throw ApusError(.conflict, "update out of sequence: the swarm was changed by somebody else; look at it, and repeat")
             }
-            try Self.change(&cluster, stored, TokenRotation())
+            try Self.change(&cluster, stored, rotation)
         }
     }
 }

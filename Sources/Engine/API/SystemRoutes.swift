@@ -32,14 +32,6 @@ struct SystemRoutes: Sendable {
         router.missing("POST", "/auth", "checking credentials with a registry (they are used as they are when an image is pulled)")
         router.missing("POST", "/session", "build sessions")
         router.missing("POST", "/grpc", "build sessions")
-        for kind in ["secrets", "configs"] {
-            let what = "keeping \(kind)"
-            router.missing("GET", "/\(kind)", what)
-            router.missing("POST", "/\(kind)/create", what)
-            router.missing("GET", "/\(kind)/{id}", what)
-            router.missing("DELETE", "/\(kind)/{id}", what)
-            router.missing("POST", "/\(kind)/{id}/update", what)
-        }
     }
 
     private func version() async throws(ApusError) -> JSONValue {
@@ -73,7 +65,7 @@ struct SystemRoutes: Sendable {
         let description = configuration.describeNode(plugins: nil)
         let networkPlugins = await plugins.list().filter { $0.identity?.role == .network && $0.isEnabled }.compactMap(\.identity?.name)
         let substitution = plugins.registry.substitution(for: .balancer)
-        let warnings = runtimeInformation.warnings + (substitution.map { [$0.warning] } ?? [])
+        let warnings = runtimeInformation.warnings + plugins.agreed.warnings + (substitution.map { [$0.warning] } ?? [])
         func count(_ phase: ContainerPhase) -> JSONValue { .integer(Int64(details.count { $0.state.phase == phase })) }
         return [
             "ID": .string(engineID), "Containers": .integer(Int64(details.count)), "ContainersRunning": count(.running),

@@ -1,4 +1,5 @@
 import Coding
+import Orchestration
 import PluginAPI
 import Store
 import Swarm
@@ -11,7 +12,7 @@ struct TaskRoutes: Sendable {
         router.add("GET", "/tasks") { request throws(ApusError) in try await list(request) }
         router.add("GET", "/tasks/{id}") { request throws(ApusError) in
             let snapshot = try await swarm.snapshot(for: request)
-            return .object(try ObjectReferences.task(request.parameter("id"), in: snapshot))
+            return .object(try ObjectReferences.task(request.parameter("id"), in: snapshot).resolvingNetworks(in: snapshot))
         }
     }
 
@@ -41,12 +42,14 @@ struct TaskRoutes: Sendable {
             (nodes.isEmpty || nodes.contains(task.nodeID)) && filters.prefix("id", task.id.text) && filters.labels("label", task.labels)
                 && filters.any("name") { task.name.hasPrefix($0) || task.serviceName.hasPrefix($0) }
                 && filters.exact("desired-state", task.desiredState.rawValue)
+                // The places of containers in networks are tasks for the managers alone.
+                && (filters["runtime"].isEmpty ? !AttachmentDraft.isPlace(task) : filters.exact("runtime", task.spec.runtime))
                 && filters.any("_up-to-date") { wanted in
                     let current = snapshot.services[task.serviceID]?.specVersion ?? Version()
                     return (task.specVersion == current) == (wanted == "true" || wanted == "1")
                 }
         }
         .sorted { ($0.slot, $1.createdAt) < ($1.slot, $0.createdAt) }
-        return .json(.array(tasks.map { JSONFields.encode($0) }))
+        return .json(.array(tasks.map { JSONFields.encode($0.resolvingNetworks(in: snapshot)) }))
     }
 }

@@ -21,10 +21,13 @@ public struct EngineCleaner: Sendable {
     public func run() async throws(ApusError) {
         guard Files.exists(configuration.dataRoot) else { return }
         let data = try DataRoot.open(configuration.dataRoot)
+        let execution = try ExecRoot.lock(configuration.execRoot)
+        defer { withExtendedLifetime(execution) {} }
         let parts = try await EngineServer(configuration: configuration, logger: logger).assemble(events: EventHub())
         try await parts.containers.start()
         for container in parts.containers.list() { try await parts.containers.remove(container.id.text, force: true, volumes: true) }
         try await parts.containers.removeNetworksAndPorts()
+        try await parts.containers.removeAllFiles()
         await parts.registry.stop()
         try Files.removeTree(configuration.execRoot)
         data.close()

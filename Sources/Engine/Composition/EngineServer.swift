@@ -5,8 +5,10 @@ import Events
 import Files
 import Glibc
 public import Logging
+import Names
 import NIOCore
 import NIOPosix
+import Orchestration
 public import PluginAPI
 import PluginHost
 import Swarm
@@ -28,7 +30,8 @@ public struct EngineServer: Sendable {
         let started = ContinuousClock.now
         let data = try DataRoot.open(configuration.dataRoot)
         defer { data.close() }
-        try Files.makeDirectory(configuration.execRoot, permissions: 0o711)
+        let execution = try ExecRoot.lock(configuration.execRoot)
+        defer { withExtendedLifetime(execution) {} }
         try writePidFile()
         defer { if !configuration.pidFile.isEmpty { unlink(configuration.pidFile) } }
 
@@ -39,14 +42,23 @@ public struct EngineServer: Sendable {
         let registry = parts.registry
         let routes = Latch<Router>()
         let forwarded = ForwardedCalls(routes)
+        let taskLogs = TaskLogs(containers: parts.containers, runtime: parts.runtime)
+        let agreed = SwarmPlugins(registry: registry, events: events, logger: logger)
         let swarm = SwarmNode(
             SwarmEnvironment(
                 directory: "\(configuration.dataRoot)/swarm", containers: parts.containers, events: events,
                 describe: { configuration.describeNode(plugins: registry) }, scheduler: { (try? registry.scheduler()) ?? NoScheduler() },
-                authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) },
-                activePlugins: { PluginController.active(registry) }, answer: { await forwarded.answer($0) },
-                follow: { await StoreEvents.publish(from: $0, to: events) }, onFailure: { failing.yield($0) }, logger: logger))
-        let plugins = PluginController(registry: registry, swarm: swarm, events: events)
+                authority: { name throws(ApusError) in try await agreed.authority(name) }, activePlugins: { agreed.active },
+                reportPlugin: { await agreed.report($0) }, answer: { await forwarded.answer($0) },
+                follow: { store in
+                    await withTaskGroup(of: Void.self) { group in
+                        group.addTask { await StoreEvents.publish(from: store, to: events) }
+                        group.addTask { await agreed.follow(store) }
+                    }
+                }, taskLogs: { try await taskLogs.copy($0, $1) }, onFailure: { failing.yield($0) }, logger: logger))
+        agreed.onScheduler { [weak swarm] in swarm?.managerPart?.orchestration.schedulerChanged() }
+        parts.containers.setAttachmentProvider(swarm)
+        let plugins = PluginController(registry: registry, swarm: swarm, agreed: agreed, events: events)
         let router = EngineServer.router(
             configuration: configuration, engineID: data.engineID, swarm: swarm, plugins: plugins, parts: parts, events: events)
         routes.set(router)
@@ -93,6 +105,18 @@ public struct EngineServer: Sendable {
                     return nil
                 }
                 group.addTask {
+                    await parts.runtime.run()
+                    return nil
+                }
+                group.addTask {
+                    do throws(ApusError) {
+                        try await parts.names.run()
+                        return nil
+                    } catch {
+                        return error.during("the name server")
+                    }
+                }
+                group.addTask {
                     for await failure in failures { return failure }
                     return nil
                 }
@@ -114,45 +138,54 @@ public struct EngineServer: Sendable {
     /// What the plugins are and what is built on them.
     struct Parts: Sendable {
         var registry: PluginRegistry
-        var runtime: any Runtime
+        var runtime: RuntimeRouter
         var containers: ContainerEngine
+        var names: NameServer
     }
 
     func assemble(events: EventHub) async throws(ApusError) -> Parts {
         let registry = PluginRegistry(configuration.registry(logger: logger))
-        // What is in use on this node stays until the engine starts again; scheduler, CA and balancer can be switched at any time.
-        var hooks = PluginRegistryHooks(inUse: { identity in
-            switch identity.role {
-            case .runtime: "containers of this node run on it"
-            case .network: "networks of this node are made with it"
-            case .balancer: "it balances the ports of this node; enabling another balancer takes its place"
-            default: nil
-            }
-        })
-        registry.setHooks(hooks)
         await registry.start()
-        let runtime = try registry.runtime(named: configuration.runtime)
+        let runtime = RuntimeRouter(usual: try registry.runtime(named: configuration.runtime), usualName: configuration.runtime) { registry.runtimes }
         let balancer = ActiveBalancer(registry: registry, logger: logger)
         if let substitution = registry.substitution(for: .balancer) { logger.warning("\(substitution.warning)") }
+        let names = try NameServer(logger: logger)
         var containerConfiguration = ContainerEngineConfiguration(
             stateDirectory: "\(configuration.dataRoot)/containers", executionRoot: configuration.execRoot)
         containerConfiguration.bridgeSubnet = configuration.bridgeSubnet
         let containers = ContainerEngine(
-            configuration: containerConfiguration, runtime: runtime, networks: registry.networks, balancer: balancer, events: events, logger: logger)
+            configuration: containerConfiguration, runtime: runtime, networks: { registry.networks }, balancer: balancer, names: names, events: events,
+            logger: logger)
+        registry.setHooks(hooks(containers, balancer))
+        return Parts(registry: registry, runtime: runtime, containers: containers, names: names)
+    }
+
+    /// What is in use on this node stays until the engine starts again; scheduler, CA and balancer can be switched at any time.
+    private func hooks(_ containers: ContainerEngine, _ balancer: ActiveBalancer) -> PluginRegistryHooks {
+        let usual = configuration.runtime
+        var hooks = PluginRegistryHooks(inUse: { identity in
+            switch identity.role {
+            case .runtime:
+                identity.name == usual || containers.list().contains { $0.configuration.runtimeName == identity.name }
+                    ? "containers of this node run on it" : nil
+            case .network: containers.usesDriver(identity.name) ? "networks of this node are made with it" : nil
+            case .balancer: "it balances the ports of this node; enabling another balancer takes its place"
+            default: nil
+            }
+        })
         hooks.changed = { role in
             guard role == .balancer else { return }
             await balancer.changed()
             containers.rebalance()
         }
-        registry.setHooks(hooks)
-        return Parts(registry: registry, runtime: runtime, containers: containers)
+        return hooks
     }
 
     private static func router(
         configuration: EngineConfiguration, engineID: String, swarm: SwarmNode, plugins: PluginController, parts: Parts, events: EventHub
     ) -> Router {
         var router = Router()
-        let (containers, runtime, registry) = (parts.containers, parts.runtime, parts.registry)
+        let (containers, runtime) = (parts.containers, parts.runtime)
         SystemRoutes(
             configuration: configuration, engineID: engineID, swarm: swarm, plugins: plugins, containers: containers, runtime: runtime
         ).add(to: &router)
@@ -160,14 +193,18 @@ public struct EngineServer: Sendable {
         ImageRoutes(
             runtime: runtime, containers: { id in containers.list().count { $0.configuration.imageID == id } }, events: events
         ).add(to: &router)
-        SwarmRoutes(swarm: swarm, authority: { name throws(ApusError) in try registry.certificateAuthority(named: name) }).add(to: &router)
-        ServiceRoutes(swarm: swarm).add(to: &router)
+        SwarmRoutes(swarm: swarm, plugins: plugins).add(to: &router)
+        ServiceRoutes(swarm: swarm, containers: containers).add(to: &router)
         ServiceLogRoutes(swarm: swarm, containers: containers, runtime: runtime).add(to: &router)
+        SwarmFileRoutes<Secret>(swarm: swarm).add(to: &router)
+        SwarmFileRoutes<Config>(swarm: swarm).add(to: &router)
         TaskRoutes(swarm: swarm).add(to: &router)
         NodeRoutes(swarm: swarm).add(to: &router)
         PluginRoutes(plugins: plugins).add(to: &router)
         VolumeRoutes(runtime: runtime, events: events).add(to: &router)
-        NetworkRoutes(containers: containers).add(to: &router)
+        NetworkRoutes(
+            containers: containers, swarm: swarm, driver: { name throws(ApusError) in try parts.registry.network(named: name) }
+        ).add(to: &router)
         EventRoutes(events: events).add(to: &router)
         return router
     }
@@ -204,6 +241,21 @@ enum StartUpMemory {
     static func release() {
         apus_trim_allocator()
         apus_release_start_up_pages()
+    }
+}
+
+/// An exec root that this engine alone uses.
+enum ExecRoot {
+    /// What an engine finds in its exec root and does not know, it takes for its own of another time, and ends: two engines must not share one.
+    /// - Throws: `conflict` when another engine has it.
+    static func lock(_ path: String) throws(ApusError) -> FileLock {
+        try Files.makeDirectory(path, permissions: 0o711)
+        do throws(ApusError) {
+            return try FileLock(path: "\(path)/lock")
+        } catch {
+            guard error.code == .conflict else { throw error }
+            throw ApusError(.conflict, "the exec root \(path) is in use: \(error.message). Stop that engine, or give this one another --exec-root")
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 import Events
 import Glibc
 import PluginAPI
+import Security
 import Store
 
 /// Tells the changes of the store as events of the Engine API.
@@ -12,8 +13,19 @@ enum StoreEvents {
             for await commit in store.watch().commits {
                 for change in commit.changes {
                     if let event = event(of: change) { events.publish(event) }
+                    for event in identityEvents(of: change) { events.publish(EngineEvent(event)) }
                 }
             }
+        }
+    }
+
+    /// What becomes of certificates and roots: from the record, so that every manager tells it.
+    static func identityEvents(of change: StoreChange) -> [IdentityEvent] {
+        switch change {
+        case .created(.node(let node)): IdentityEvent.events(of: node, from: nil, time: .now)
+        case .updated(.node(let new), from: .node(let old)): IdentityEvent.events(of: new, from: old, time: .now)
+        case .updated(.cluster(let new), from: .cluster(let old)): IdentityEvent.events(of: new, from: old, time: .now)
+        default: []
         }
     }
 
@@ -64,6 +76,13 @@ enum StoreEvents {
         case .cluster, .task: return nil
         }
         return EngineEvent(type: type, action: action, actorID: object.id.text, attributes: ["name": name], scope: "swarm", time: .now)
+    }
+}
+
+extension EngineEvent {
+    init(_ event: IdentityEvent) {
+        self.init(
+            type: event.type, action: event.kind.rawValue, actorID: event.nodeID.text, attributes: event.attributes, scope: "swarm", time: event.time)
     }
 }
 

@@ -34,20 +34,41 @@ struct SwarmInitRequest: FieldCoded {
         if dataPathPort != 0, !(1024...49151).contains(dataPathPort) {
             throw ApusError(.invalidArgument, "--data-path-port \(dataPathPort) is not between 1024 and 49151")
         }
-        for pool in defaultAddressPool where IPPrefix(pool) == nil {
-            throw ApusError(.invalidArgument, "--default-addr-pool \(pool) is not a network such as 10.20.0.0/16")
-        }
-        if subnetSize > 30 { throw ApusError(.invalidArgument, "--default-addr-pool-mask-length \(subnetSize) is longer than 30") }
+        let pools = try pools()
         try spec.check()
         let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress)
         var cluster = Cluster()
         cluster.spec = spec.normalized()
         if autoLockManagers { cluster.spec.encryption.autoLockManagers = true }
         cluster.dataPathPort = dataPathPort == 0 ? 4789 : dataPathPort
-        cluster.defaultAddressPool = defaultAddressPool.isEmpty ? ["10.0.0.0/8"] : defaultAddressPool
-        cluster.subnetSize = subnetSize == 0 ? 24 : subnetSize
-        return SwarmBeginning(
+        cluster.defaultAddressPool = pools.map(\.description)
+        cluster.subnetSize = subnetSize == 0 ? Self.defaultSubnetSize : subnetSize
+        var beginning = SwarmBeginning(
             listen: addresses.listen, advertise: addresses.advertise, cluster: cluster, availability: availability, isForced: forceNewCluster)
+        beginning.dataPathAddress = try SwarmAddresses.dataPath(dataPathAddress)
+        return beginning
+    }
+
+    private static var defaultSubnetSize: UInt64 { 24 }
+
+    /// The networks that subnets are taken from.
+    private func pools() throws(ApusError) -> [IPPrefix] {
+        guard subnetSize <= 30 else { throw ApusError(.invalidArgument, "--default-addr-pool-mask-length \(subnetSize) is longer than 30") }
+        let size = Int(subnetSize == 0 ? Self.defaultSubnetSize : subnetSize)
+        var pools: [IPPrefix] = []
+        for text in defaultAddressPool.isEmpty ? ["10.0.0.0/8"] : defaultAddressPool {
+            guard let pool = IPPrefix(text)?.network, pool.address.isIPv4, pool.length > 0 else {
+                throw ApusError(.invalidArgument, "--default-addr-pool \(text) is not an IPv4 network such as 10.20.0.0/16")
+            }
+            guard pool.length <= size else {
+                throw ApusError(.invalidArgument, "--default-addr-pool \(pool) has no room for a subnet of /\(size) (--default-addr-pool-mask-length)")
+            }
+            if let other = pools.first(where: { $0.overlaps(pool) }) {
+                throw ApusError(.invalidArgument, "--default-addr-pool \(pool) overlaps \(other)")
+            }
+            pools.append(pool)
+        }
+        return pools
     }
 }
 
@@ -78,8 +99,10 @@ struct SwarmJoinRequest: FieldCoded {
             throw ApusError(.invalidArgument, "the join token is missing: a manager shows it with \"apus swarm join-token worker\"")
         }
         let addresses = try SwarmAddresses(listen: listenAddress, advertise: advertiseAddress, toward: try NodeAddress(first).host)
-        return SwarmJoining(
+        var joining = SwarmJoining(
             listen: addresses.listen, advertise: addresses.advertise, managers: remoteAddresses, token: joinToken, availability: availability)
+        joining.dataPathAddress = try SwarmAddresses.dataPath(dataPathAddress)
+        return joining
     }
 }
 
@@ -98,6 +121,15 @@ struct SwarmAddresses: Sendable {
         } else {
             self.advertise = try Self.endpoint(advertise, "--advertise-addr", defaultPort: self.listen.port)
         }
+    }
+
+    /// Where VXLAN reaches this node; empty when nothing is said.
+    static func dataPath(_ text: String) throws(ApusError) -> String {
+        if text.isEmpty { return "" }
+        if let address = IPAddress(text) ?? NodeAddresses.first(ofInterface: text).flatMap({ IPAddress($0) }), !address.isUnspecified {
+            return address.description
+        }
+        throw ApusError(.invalidArgument, "--data-path-addr \(text) is neither an address nor an interface of this machine")
     }
 
     private static func endpoint(_ text: String, _ option: String, defaultPort: Int = NodeAddress.defaultPort) throws(ApusError) -> NodeAddress {
@@ -141,6 +173,10 @@ extension ClusterSpec {
         }
         if dispatcher.heartbeatPeriod < .zero { throw ApusError(.invalidArgument, "the heartbeat period cannot be negative") }
     }
+}
+
+extension IPAddress {
+    fileprivate var isUnspecified: Bool { bytes.allSatisfy { $0 == 0 } }
 }
 
 /// The addresses of this machine's interfaces.

@@ -62,7 +62,7 @@ extension JSONFields {
             put(name, presence, isEmpty: value == 0, .integer(value))
         }
         mutating func field(_ number: Int, _ name: String, _ value: inout UInt64, _ presence: FieldPresence) {
-            put(name, presence, isEmpty: value == 0, Int64(exactly: value).map { .integer($0) } ?? .number(Double(value)))
+            put(name, presence, isEmpty: value == 0, JSONValue(value))
         }
         mutating func field(_ number: Int, _ name: String, _ value: inout Double, _ presence: FieldPresence) {
             put(name, presence, isEmpty: value == 0, .number(value))
@@ -99,7 +99,7 @@ extension JSONFields {
             if let present = value { put(name, presence, isEmpty: false, .integer(present)) }
         }
         mutating func field(_ number: Int, _ name: String, _ value: inout UInt64?, _ presence: FieldPresence) {
-            if let present = value { put(name, presence, isEmpty: false, Int64(exactly: present).map { .integer($0) } ?? .number(Double(present))) }
+            if let present = value { put(name, presence, isEmpty: false, JSONValue(present)) }
         }
         mutating func field(_ number: Int, _ name: String, _ value: inout [String]?, _ presence: FieldPresence) {
             if let present = value { put(name, presence, isEmpty: false, JSONValue(present)) }
@@ -147,6 +147,8 @@ extension JSONFields {
         }
 
         private func unsigned(_ name: String, _ json: JSONValue) throws(ApusError) -> UInt64 {
+            if case .unsigned(let value) = json { return value }
+            // As some clients write it, and as this program once did.
             if case .number(let number) = json, let value = UInt64(exactly: number) { return value }
             guard let integer = json.integer else { throw wrong(name, json, "a whole number of 64 bits") }
             guard let value = UInt64(exactly: integer) else { throw ApusError(.invalidArgument, "\(location(name)) is \(integer); it cannot be negative") }

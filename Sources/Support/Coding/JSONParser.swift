@@ -157,6 +157,7 @@ struct JSONParser {
         }
         let text = String(decoding: bytes[start..<position], as: UTF8.self)
         if isWhole, let integer = Int64(text) { return .integer(integer) }
+        if isWhole, let integer = UInt64(text) { return .unsigned(integer) }
         guard let number = Double(text), number.isFinite else {
             position = start
             throw failure("the number is out of range")

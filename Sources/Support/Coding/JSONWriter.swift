@@ -14,6 +14,7 @@ extension JSONValue {
         case .null: output.append(contentsOf: "null".utf8)
         case .bool(let value): output.append(contentsOf: (value ? "true" : "false").utf8)
         case .integer(let value): output.append(contentsOf: String(value).utf8)
+        case .unsigned(let value): output.append(contentsOf: String(value).utf8)
         case .number(let value):
             // JSON has no infinity; a whole number is written without a fraction, as JavaScript and Go do.
             let text = value.isFinite ? (Int64(exactly: value).map { String($0) } ?? "\(value)") : "null"

@@ -1,3 +1,4 @@
+import Names
 import PluginAPI
 import Synchronization
 
@@ -10,12 +11,33 @@ final class FakeNetwork: NetworkDriver {
         var attached: [ID: AttachRequest] = [:]
         var attachFailures: [ApusError] = []
         var attaches = 0
+        var made: [ID: LocalNetwork] = [:]
+        var peers: [ID: [NetworkPeer]] = [:]
+        var surroundings: NetworkSurroundings?
     }
+
+    let scope: NetworkScope
+
+    init(scope: NetworkScope = .local) { self.scope = scope }
 
     let state = Mutex(State())
 
-    func create(_ network: LocalNetwork) async throws(ApusError) { _ = state.withLock { $0.networks.insert(network.id) } }
-    func remove(_ network: LocalNetwork) async throws(ApusError) { _ = state.withLock { $0.networks.remove(network.id) } }
+    func create(_ network: LocalNetwork) async throws(ApusError) {
+        state.withLock { state in
+            state.networks.insert(network.id)
+            state.made[network.id] = network
+        }
+    }
+
+    func remove(_ network: LocalNetwork) async throws(ApusError) {
+        state.withLock { state in
+            state.networks.remove(network.id)
+            state.peers[network.id] = nil
+        }
+    }
+
+    func setPeers(_ request: PeersRequest) async throws(ApusError) { state.withLock { $0.peers[request.network.id] = request.peers } }
+    func setSurroundings(_ surroundings: NetworkSurroundings) async throws(ApusError) { state.withLock { $0.surroundings = surroundings } }
 
     func attach(_ request: AttachRequest) async throws(ApusError) -> AttachAnswer {
         let failure: ApusError? = state.withLock { state in
@@ -29,6 +51,15 @@ final class FakeNetwork: NetworkDriver {
     }
 
     func detach(_ request: DetachRequest) async throws(ApusError) { state.withLock { $0.attached[request.containerID] = nil } }
+}
+
+/// Remembers the names.
+final class FakeNames: NameService {
+    let state = Mutex(NameState())
+    func apply(_ new: NameState) async -> [String: ApusError] {
+        state.withLock { $0 = new }
+        return [:]
+    }
 }
 
 /// Remembers what was applied.

@@ -10,6 +10,7 @@ final class FakeSource: AssignmentSource {
         var reports: [ID: [TaskStatus]] = [:]
         var failures = 0
         var isKnown = false
+        var files = AssignedFiles()
     }
 
     let state = Mutex(State())
@@ -22,6 +23,8 @@ final class FakeSource: AssignmentSource {
         }
         return stream
     }
+
+    func files() -> AssignedFiles { state.withLock(\.files) }
 
     func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) {
         let fails = state.withLock { state in

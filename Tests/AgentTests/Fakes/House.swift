@@ -3,8 +3,10 @@ import Files
 import Logging
 import PluginAPI
 import Synchronization
+import Wire
 
 @testable import Agent
+@testable import Dispatcher
 
 /// An engine over fakes, in a folder of its own.
 final class House: Sendable {
@@ -18,6 +20,15 @@ final class House: Sendable {
     private let current = Mutex<ContainerEngine?>(nil)
     private let running = Mutex<[ConcurrentTask<Void, Never>]>([])
     let heldPorts = Mutex<Set<UInt16>>([])
+    let overlay = FakeNetwork(scope: .swarm)
+    let names = FakeNames()
+    /// Of every container's clients.
+    let connections = Mutex(0)
+    let withdrawn: (stream: AsyncStream<Set<ID>>, yield: AsyncStream<Set<ID>>.Continuation) = {
+        let (stream, continuation) = AsyncStream.makeStream(of: Set<ID>.self)
+        return (stream, continuation)
+    }()
+    let confirmed = Mutex<[UInt64]>([])
 
     init() throws {
         folder = try Files.makeTemporaryDirectory(prefix: "apus-agent-test")
@@ -50,10 +61,13 @@ final class House: Sendable {
         configuration.sandboxes = sandboxes
         configuration.routesPath = "/nonexistent"
         configuration.isHostPortFree = { [self] _, _, port in !heldPorts.withLock { $0.contains(port) } }
+        configuration.countConnections = { [self] _ in connections.withLock { $0 } }
+        configuration.resolverPath = folder + "/resolv.conf"
         var logger = Logger(label: "test")
         logger.logLevel = .critical
+        let drivers: [String: any NetworkDriver] = ["bridge": network, "overlay": overlay]
         let engine = ContainerEngine(
-            configuration: configuration, runtime: runtime, networks: ["bridge": network], balancer: balancer, events: events, logger: logger)
+            configuration: configuration, runtime: runtime, networks: { drivers }, balancer: balancer, names: names, events: events, logger: logger)
         try await engine.start()
         current.withLock { $0 = engine }
         if run { own(ConcurrentTask { await engine.run() }) }
@@ -61,18 +75,21 @@ final class House: Sendable {
 
     /// An agent works over the engine that is up.
     @discardableResult
-    func hire(_ source: FakeSource, ports: AsyncStream<[ID: [PortConfig]]>? = nil, _ configure: (inout AgentConfiguration) -> Void = { _ in }) throws
-        -> Agent
-    {
+    func hire(
+        _ source: FakeSource, tables: AsyncStream<EndpointUpdate>? = nil, _ configure: (inout AgentConfiguration) -> Void = { _ in }
+    ) throws -> Agent {
         var configuration = AgentConfiguration()
-        configuration.drain = .zero
+        configuration.withdrawalPatience = .zero
         configure(&configuration)
         var logger = Logger(label: "test")
         logger.logLevel = .critical
-        var servicePorts: (@Sendable () -> AsyncStream<[ID: [PortConfig]]>)?
-        if let ports { servicePorts = { ports } }
+        var endpoints: EndpointSource?
+        if let tables {
+            endpoints = EndpointSource(
+                tables: { tables }, withdrawn: { [self] in withdrawn.stream }, confirm: { [self] update in confirmed.withLock { $0.append(update.number) } })
+        }
         let agent = Agent(
-            nodeID: "node", source: source, containers: try engine, servicePorts: servicePorts, configuration: configuration, logger: logger)
+            nodeID: "node", source: source, containers: try engine, endpoints: endpoints, configuration: configuration, logger: logger)
         own(ConcurrentTask { await agent.run() })
         return agent
     }
@@ -92,6 +109,7 @@ final class House: Sendable {
     }
 
     func close() async {
+        try? await current.withLock { $0 }?.removeAllFiles()
         await halt()
         try? Files.removeTree(folder)
     }

@@ -2,6 +2,8 @@
 
 FOLDER has root.pem, and key and certificate of a worker (worker.key, worker.crt) and of another swarm's manager (foreign.key, foreign.crt).
 """
+import ssl
+import resource
 import socket
 import subprocess
 import sys
@@ -105,6 +107,54 @@ with channel() as stranger:
         codes[code] = codes.get(code, 0) + 1
     check("a flood of requests with a wrong token", "OK" not in codes, codes)
 
+    wishes = []
+    for _ in range(20):
+        subprocess.run(
+            ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "/dev/null", "-out",
+             f"{folder}/flood.csr", "-subj", "/CN=x"], check=True, capture_output=True)
+        wishes.append(read("flood.csr"))
+    codes = {}
+    for number in range(1000):
+        wish = wishes[number % len(wishes)]
+        code = outcome(stranger, "/docker.swarmkit.v1.NodeCA/IssueNodeCertificate", b"\x08\x01" + text(2, wish) + text(3, token.encode()))[0]
+        codes[code] = codes.get(code, 0) + 1
+    check("a flood of requests with a good token is bounded", codes.get("OK", 0) < 100 and "UNAVAILABLE" in codes, codes)
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def flood(name, frames):
+    """Sends frames for as long as they are taken; the server must end the connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with socket.create_connection((host, int(port)), timeout=20) as plain, context.wrap_socket(plain) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        sent, ended = 0, False
+        try:
+            for piece in frames:
+                connection.sendall(piece)
+                sent += 1
+            while connection.recv(16384):
+                pass
+            ended = True
+        except socket.timeout:
+            pass
+        except OSError:
+            ended = True
+    check(name, ended, sent)
+
+
+# :method POST, :scheme https, :path /docker.swarmkit.v1.CA/GetRootCACertificate, :authority x, content-type application/grpc, te trailers
+path, kind = b"/docker.swarmkit.v1.CA/GetRootCACertificate", b"application/grpc"
+block = (b"\x83\x87\x04" + bytes([len(path)]) + path + b"\x01\x01x\x0f\x10" + bytes([len(kind)]) + kind + b"\x00\x02te\x08trailers")
+flood("rapid reset", (frame(1, 4, 2 * number + 1, block) + frame(3, 0, 2 * number + 1, b"\0\0\0\x08") for number in range(20000)))
+flood("CONTINUATION without an end", [frame(1, 0, 1, block)] + [frame(9, 0, 1, b"\x00\x01a\x7f\x00" + b"b" * 127) for _ in range(20000)])
+flood("SETTINGS", (frame(4, 0, 0, b"\0\x04\0\0\xff\xff") for _ in range(20000)))
+flood("PING", (frame(6, 0, 0, b"12345678") for _ in range(20000)))
+
 for version in ("-tls1", "-tls1_1"):
     result = subprocess.run(
         ["openssl", "s_client", "-connect", address, version, "-cipher", "DEFAULT@SECLEVEL=0", "-alpn", "h2"], input=b"", capture_output=True, timeout=30)
@@ -135,4 +185,17 @@ for connection in strangers:
     except OSError:
         closed += 1
 check("handshakes that never end are ended", closed == len(strangers), closed, len(strangers))
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (16384, 16384))
+strangers = []
+for _ in range(10000):
+    try:
+        strangers.append(socket.create_connection((host, int(port)), timeout=5))
+    except OSError:
+        break
+with channel() as stranger:
+    answer = outcome(stranger, "/docker.swarmkit.v1.CA/GetRootCACertificate")
+    check(f"{len(strangers)} strangers that say nothing", len(strangers) > 9000 and answer[0] == "OK", answer)
+for connection in strangers:
+    connection.close()
 print("end", flush=True)

@@ -20,6 +20,9 @@ final class ClusterHarness: Sendable {
     private let guardian: ClusterGuardian
     private let client = HTTPClient(maximumTransfers: 64)
 
+    /// The default set.
+    var pluginFolder: String { stage + "/lib/apus/plugins" }
+
     /// The engine with this number, from 1.
     subscript(index: Int) -> ClusterNode { nodes[index - 1] }
 
@@ -90,7 +93,7 @@ final class ClusterHarness: Sendable {
         try await Self.check(
             "nsenter", "--net=/run/netns/\(hub)", "env", "APUS_REGISTRY_HOST=10.98.0.254", "\(Self.repository)/contrib/images/registry.sh", "start", "5000",
             "\(root)/registry")
-        for image in ["nginx", "busybox"] {
+        for image in ["nginx", "busybox", "redis", "mywebapp"] {
             try await inHub(
                 "python3", "\(Self.repository)/contrib/images/push.py", "/var/cache/apus-images/\(image).tar", Self.registryURL, "library/\(image):latest")
         }
@@ -166,8 +169,9 @@ final class ClusterHarness: Sendable {
                 ]), timeout: .seconds(400))
     }
 
+    /// Runs a program where the registry is.
     @discardableResult
-    private func inHub(_ program: String, _ arguments: String...) async throws -> String {
+    func inHub(_ program: String, _ arguments: String...) async throws -> String {
         try await Self.check("nsenter", arguments: ["--net=/run/netns/\(hub)", program] + arguments, timeout: .seconds(120))
     }
 

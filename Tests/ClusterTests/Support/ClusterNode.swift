@@ -51,6 +51,7 @@ final class ClusterNode: Sendable {
         var arguments = ["--net=/run/netns/\(namespace)", "env"] + environment.withLock { $0 }
         arguments += ["\(stage)/bin/apusd", "--data-root", dataRoot, "--exec-root", "\(root)/exec", "--host", "unix://\(socket)", "--pidfile", "\(root)/pid"]
         arguments += ["--registry-mirror", ClusterHarness.registryURL, "--insecure-registry", ClusterHarness.registryAddress]
+        arguments += ["--plugin-dir", "\(root)/plugins"]
         if getenv("APUS_CLUSTER_DEBUG") != nil { arguments.append("--debug") }
         let process = try Processes.spawn(ProcessRequest("nsenter", arguments, workingDirectory: "/", descriptors: [1: log, 2: log], newSession: true))
         let running = RunningEngine(process)

@@ -44,10 +44,12 @@ extension ClusterHarness {
     /// - Parameters:
     ///   - except: Engines that cannot be asked, or that cannot know: their containers do not count, and no task may be on them.
     @discardableResult
-    func waitUntilWhole(_ service: String, replicas: Int64, on manager: ClusterNode, except: [ClusterNode] = []) async throws -> [RunningTask] {
+    func waitUntilWhole(
+        _ service: String, replicas: Int64, on manager: ClusterNode, except: [ClusterNode] = [], within limit: Duration = .seconds(180)
+    ) async throws -> [RunningTask] {
         var found: [RunningTask] = []
         var problem = ""
-        try await eventually("\(service) has \(replicas) tasks", { problem + (await self.describe(manager)) }) {
+        try await eventually("\(service) has \(replicas) tasks", within: limit, { problem + (await self.describe(manager)) }) {
             let wanted: [JSONValue]
             do {
                 wanted = try await manager.get("/tasks", filters: ["service": [.string(service)], "desired-state": ["running"]]).array ?? []

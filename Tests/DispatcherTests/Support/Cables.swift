@@ -132,7 +132,8 @@ func makeStore(_ nodes: [Node] = [makeNode("n1"), makeNode("n2")]) throws -> Mem
 }
 
 func makeRemote(
-    _ node: ID, _ cables: Cables, managers: [String] = ["m1"], as identity: PeerIdentity? = nil, hostname: String = "host"
+    _ node: ID, _ cables: Cables, managers: [String] = ["m1"], as identity: PeerIdentity? = nil, hostname: String = "host",
+    logs: RemoteDispatcher.LogSource? = nil
 ) -> RemoteDispatcher {
     var configuration = RemoteDispatcherConfiguration()
     configuration.shortestPause = .milliseconds(5)
@@ -144,7 +145,7 @@ func makeRemote(
             var description = makeNode(node.text).description
             description.hostname = hostname
             return description
-        }, connect: cables.connect(as: identity ?? peer(node)), configuration: configuration, logger: quiet)
+        }, connect: cables.connect(as: identity ?? peer(node)), logs: logs, configuration: configuration, logger: quiet)
 }
 
 func assigned(_ id: String, node: String = "n1", _ state: TaskState = .assigned) -> Task {

@@ -177,14 +177,14 @@ struct VirtualSwarm {
                 machine.cursor = AssignmentCursor(node: id)
                 machine.set = AssignmentSet(node: id)
                 for task in machine.containers.keys { machine.containers[task]?.reported = nil }
-                for message in machine.cursor.full(swarm.state, ports: [:]) { _ = try machine.set.apply(message) }
+                for message in machine.cursor.full(swarm.state) { _ = try machine.set.apply(message) }
                 return
             }
             try table.check(id, session)
             if now >= machine.nextBeat { machine.nextBeat = now + (try table.heartbeat(id, session, now: now, using: &generator)) }
-            var news = AssignmentMailbox.News()
-            news.tasks = Set(machine.set.tasks.keys).union(swarm.state.tasks(onNode: id).map(\.id))
-            for message in machine.cursor.changes(news, swarm.state, ports: [:]) { _ = try machine.set.apply(message) }
+            var news = Mailbox<ID>.News()
+            news.keys = Set(machine.set.tasks.keys).union(swarm.state.tasks(onNode: id).map(\.id))
+            for message in machine.cursor.changes(news, swarm.state) { _ = try machine.set.apply(message) }
             let statuses = machine.containers.filter { $0.value.reported != $0.value.status }.map { ($0.key, $0.value.status) }
             for (task, status) in statuses { machine.containers[task]?.reported = status }
             if !statuses.isEmpty { swarm.change { _ = try? StatusReports.apply(statuses, to: &$0) } }

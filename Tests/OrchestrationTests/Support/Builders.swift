@@ -1,3 +1,4 @@
+import Orchestration
 import PluginAPI
 
 func makeNode(
@@ -16,6 +17,9 @@ func makeNode(
     node.description.platform.architecture = "x86_64"
     node.description.resources.memoryBytes = memory
     node.description.resources.nanoCPUs = cpus * 1_000_000_000
+    var overlay = EnginePlugin()
+    (overlay.type, overlay.name) = ("Network", "overlay")
+    node.description.engine.plugins = [overlay]
     return node
 }
 
@@ -110,5 +114,49 @@ struct SeededGenerator: RandomNumberGenerator {
         mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
         mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
         return mixed ^ (mixed >> 31)
+    }
+}
+
+/// What a service or a task says of a network that it joins.
+func makeJoin(_ target: String, aliases: [String] = []) -> NetworkAttachmentSpec {
+    var join = NetworkAttachmentSpec()
+    join.target = target
+    join.aliases = aliases
+    return join
+}
+
+extension Simulation {
+    /// The swarm's settings, and its ingress network.
+    mutating func makeSwarm(pools: [String] = ["10.0.0.0/8"]) {
+        change { transaction in
+            var cluster = Cluster()
+            cluster.id = "swarm"
+            cluster.defaultAddressPool = pools
+            cluster.subnetSize = 24
+            transaction.put(cluster)
+        }
+        make(NetworkDraft.ingressSpec)
+    }
+
+    @discardableResult
+    mutating func make(_ spec: NetworkSpec) -> Network {
+        guard var network = try? NetworkDraft.create(spec, id: ID("\(spec.name)-id"), in: state) else { return Network() }
+        network.createdAt = now
+        change { [network] in $0.put(network) }
+        return network
+    }
+
+    @discardableResult
+    mutating func makeNetwork(_ name: String, subnet: String = "", _ change: (inout NetworkSpec) -> Void = { _ in }) -> Network {
+        var spec = NetworkSpec()
+        spec.name = name
+        if !subnet.isEmpty {
+            var pool = IPAMPool()
+            pool.subnet = subnet
+            spec.ipam = IPAMConfig()
+            spec.ipam?.configs = [pool]
+        }
+        change(&spec)
+        return make(spec)
     }
 }

@@ -9,6 +9,8 @@ struct MemoryState: SwarmState, Sendable {
     var nodes: [ID: Node] = [:]
     var tasks: [ID: Task] = [:]
     var networks: [ID: Network] = [:]
+    var secrets: [ID: Secret] = [:]
+    var configs: [ID: Config] = [:]
     var byService: [ID: Set<ID>] = [:]
     var byNode: [ID: Set<ID>] = [:]
 
@@ -17,6 +19,8 @@ struct MemoryState: SwarmState, Sendable {
     func node(_ id: ID) -> Node? { nodes[id] }
     func task(_ id: ID) -> Task? { tasks[id] }
     func network(_ target: String) -> Network? { networks[ID(target)] ?? networks.values.first { $0.spec.name == target } }
+    func secret(_ id: ID) -> Secret? { secrets[id] }
+    func config(_ id: ID) -> Config? { configs[id] }
     func tasks(ofService service: ID) -> [Task] { (byService[service] ?? []).compactMap { tasks[$0] } }
     func tasks(onNode node: ID) -> [Task] { (byNode[node] ?? []).compactMap { tasks[$0] } }
     var allServices: [Service] { Array(services.values) }
@@ -54,6 +58,8 @@ struct MemoryTransaction: SwarmTransaction {
     func node(_ id: ID) -> Node? { state.node(id) }
     func task(_ id: ID) -> Task? { state.task(id) }
     func network(_ target: String) -> Network? { state.network(target) }
+    func secret(_ id: ID) -> Secret? { state.secret(id) }
+    func config(_ id: ID) -> Config? { state.config(id) }
     func tasks(ofService service: ID) -> [Task] { state.tasks(ofService: service) }
     func tasks(onNode node: ID) -> [Task] { state.tasks(onNode: node) }
     var allServices: [Service] { state.allServices }

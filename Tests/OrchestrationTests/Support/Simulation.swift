@@ -18,6 +18,8 @@ struct Simulation {
     var silent: Set<ID> = []
     /// How long a stop takes.
     var stopTime: Duration = .zero
+    /// One planned unit in four is lost on its way to the store, by this generator.
+    var losses: SeededGenerator?
     private var stopSince: [ID: Timestamp] = [:]
     private var runSince: [ID: Timestamp] = [:]
     /// Every task ever made, in order.
@@ -79,17 +81,29 @@ struct Simulation {
             version += 1
             var transaction = MemoryTransaction(state: state, now: now, version: Version(index: version))
             var skipped: [PlannedChange] = []
-            for change in plan.units.joined() {
-                do throws(ApusError) {
-                    if try !change.apply(to: &transaction, now: now) { skipped.append(change) }
-                } catch {
-                    skipped.append(change)
+            for unit in plan.units {
+                if isLost() {
+                    skipped += unit
+                    continue
+                }
+                for change in unit {
+                    do throws(ApusError) {
+                        if try !change.apply(to: &transaction, now: now) { skipped.append(change) }
+                    } catch {
+                        skipped.append(change)
+                    }
                 }
             }
             take(transaction)
             reconciler.takeBack(skipped, state)
         }
         Issue.record("the reconciler does not come to rest")
+    }
+
+    private mutating func isLost() -> Bool {
+        guard var generator = losses else { return false }
+        defer { losses = generator }
+        return Int.random(in: 0..<4, using: &generator) == 0
     }
 
     /// One step of every node; says whether anything moved.

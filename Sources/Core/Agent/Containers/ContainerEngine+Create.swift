@@ -1,6 +1,7 @@
 import Allocation
 import Files
 import Glibc
+import Names
 import Namespaces
 public import PluginAPI
 import Synchronization
@@ -10,18 +11,21 @@ extension ContainerEngine {
     ///
     /// `notFound` "No such image: x:latest" when the image is not here (the caller pulls), `conflict` when the name is taken.
     public func create(_ request: ContainerRequest) async throws(ApusError) -> ID {
-        let image = try await localImage(request.configuration.imageReference)
+        let image = try await localImage(request.configuration.imageReference, on: try runtime(named: request.runtime))
         let merged = try ImageMerge.merge(request, with: image)
         try request.restartPolicy.check(removesWhenEnded: request.configuration.removeWhenEnded)
         let id = ID.randomContainer()
         var configuration = merged.configuration
         configuration.id = id
+        if !request.runtime.isEmpty { configuration.annotations[ContainerConfiguration.runtimeAnnotation] = request.runtime }
         configuration.createdAt = self.configuration.clock.now()
         configuration.name = try reserveName(request.name, for: id)
         do throws(ApusError) {
             try await place(&configuration, request, merged)
+            try await addFiles(request.files, to: &configuration)
             try await make(configuration, preparesNetwork: request.preparesNetwork)
         } catch {
+            await removeFiles(of: configuration.id)
             state.withLock { release(configuration, in: &$0) }
             throw error
         }
@@ -29,7 +33,7 @@ extension ContainerEngine {
     }
 
     /// The image of a reference or id; `notFound` as Docker words it.
-    func localImage(_ reference: String) async throws(ApusError) -> Image {
+    func localImage(_ reference: String, on runtime: any Runtime) async throws(ApusError) -> Image {
         guard !reference.isEmpty else { throw ApusError(.invalidArgument, "the request names no image") }
         do throws(ApusError) {
             return try await runtime.image(reference)
@@ -83,43 +87,24 @@ extension ContainerEngine {
         notes.taskID = request.taskID
         notes.serviceID = request.serviceID
 
-        let wanted = request.networks.isEmpty ? [ContainerNetwork(target: "bridge")] : request.networks
-        var networks: [(request: ContainerNetwork, network: NodeNetwork)] = []
-        for target in wanted {
-            if target.target.hasPrefix("container:") {
-                throw ApusError(.unimplemented, "sharing the network of another container (\(target.target)) is not supported yet")
-            }
-            let network = try nodeNetworks.find(target.target)
-            if networks.contains(where: { $0.network.id == network.id }) {
-                throw ApusError(.invalidArgument, "the network \(network.name) is named twice")
-            }
-            networks.append((target, network))
-        }
-        let alone = networks.first { $0.network.local == nil }
-        if let alone, networks.count > 1 {
-            throw ApusError(.invalidArgument, "the network \(alone.network.name) cannot be joined together with others")
-        }
-        notes.networkMode = networks.first?.network.name ?? "bridge"
-        let isOnHost = alone?.network.name == "host"
+        let places = try await places(for: request, of: configuration, &notes)
+        let alone = places.first(where: \.isAlone)
+        notes.networkMode = places.first?.name ?? "bridge"
+        let isOnHost = alone?.name == "host"
         if configuration.hostname.isEmpty { configuration.hostname = isOnHost ? NodeDescriptionGatherer.hostname() : configuration.id.short }
 
         let ports = try publishedPorts(request, merged, of: configuration.id)
         notes.publishedPorts = alone == nil ? ports : []
         configuration.networkNamespacePath = isOnHost ? "" : self.configuration.namespacePath(configuration.id)
-        for (index, (target, network)) in networks.enumerated() {
-            guard let gateway = network.gatewayPrefix else { continue }
-            var endpoint = ContainerEndpoint()
-            let address = try reserveAddress(in: network, gateway, for: configuration.id, wanted: target.address)
-            endpoint.networkID = network.id
-            endpoint.networkName = network.name
-            endpoint.address = address.description
-            endpoint.gateway = network.isInternal ? "" : gateway.address.description
-            endpoint.macAddress = MACAddress(containerWith: address.address).description
-            endpoint.interfaceName = "eth\(index)"
-            endpoint.aliases = target.aliases
-            if index == 0 { endpoint.ports = notes.publishedPorts }
+        for place in places {
+            guard var endpoint = try endpoint(at: place, of: configuration.id) else { continue }
+            endpoint.interfaceName = "eth\(configuration.endpoints.count)"
             configuration.endpoints.append(endpoint)
         }
+        if let index = configuration.endpoints.firstIndex(where: { nodeNetworks.isLocal($0.networkID) }) {
+            configuration.endpoints[index].ports = notes.publishedPorts
+        }
+        notes.resolvers = request.dns?.nameservers ?? []
         try await writeFiles(&configuration, request, isOnHost: isOnHost)
         for path in merged.volumes {
             var mount = Mount()
@@ -182,7 +167,7 @@ extension ContainerEngine {
         }
     }
 
-    private func reserveAddress(in network: NodeNetwork, _ gateway: IPPrefix, for id: ID, wanted: String) throws(ApusError) -> IPPrefix {
+    func reserveAddress(in network: NodeNetwork, _ gateway: IPPrefix, for id: ID, wanted: String) throws(ApusError) -> IPPrefix {
         let answer: Result<IPPrefix, ApusError> = state.withLock { state in
             do throws(ApusError) {
                 let taken = state.addresses[network.id] ?? [:]
@@ -220,7 +205,10 @@ extension ContainerEngine {
         let (resolver, hosts) = try await DedicatedThread.run { () throws(ApusError) -> (String, String) in
             ((try? Files.readText(resolverPath)) ?? "", isOnHost ? (try? Files.readText(hostsPath)) ?? "" : "")
         }
-        configuration.resolverFile = ContainerFiles.resolver(host: resolver, dns: request.dns, keepsLoopback: isOnHost)
+        configuration.resolverFile =
+            usesNameServer(configuration)
+            ? ResolverFile.sandboxText(host: resolver, dns: request.dns)
+            : ContainerFiles.resolver(host: resolver, dns: request.dns, keepsLoopback: isOnHost)
         if isOnHost, !hosts.isEmpty {
             let lines = try request.extraHosts.map { (line) throws(ApusError) in try ContainerFiles.extraHost(line, gateway: nil) + "\n" }
             configuration.hostsFile = hosts + (hosts.hasSuffix("\n") ? "" : "\n") + lines.joined()
@@ -262,6 +250,7 @@ extension ContainerEngine {
             }
         } catch {
             if preparesNetwork { await detachNetworks(configuration) }
+            await giveBackAttachments(notes)
             for volume in notes.anonymousVolumes { try? await runtime.removeVolume(name: volume) }
             throw error
         }
@@ -273,6 +262,8 @@ extension ContainerEngine {
             state.records[configuration.id] = inserted
         }
         publish("create", inserted)
+        // What its namespace needs is in place by the time that it starts.
+        if preparesNetwork, usesNameServer(configuration) { requestBalance() }
     }
 
     private func containerOf(_ configuration: ContainerConfiguration) -> Container {

@@ -179,6 +179,10 @@ extension ContainerEngine {
         do throws(ApusError) {
             if !record.isAttached { try await attachNetworks(record.configuration) }
             change(id) { $0.isAttached = true }
+            // Its first question may be for a name, and its first connection to a virtual address.
+            if usesNameServer(record.configuration), let error = await balanced() {
+                logger.warning("the network of container \(record.configuration.name) is not as it should be: \(error.message)")
+            }
             take(id, try await runtime.start(id))
         } catch {
             await detachNetworks(record.configuration)
@@ -228,7 +232,9 @@ extension ContainerEngine {
         } catch  where error.code == .notFound {
             // It is gone already, which is what is wanted.
         }
+        await removeFiles(of: id)
         await detachNetworks(record.configuration)
+        await giveBackAttachments(record.notes)
         if volumes || record.configuration.removeWhenEnded {
             for volume in record.notes.anonymousVolumes {
                 do throws(ApusError) {
@@ -259,7 +265,7 @@ extension ContainerEngine {
                     return .failure(PublishedPorts.allocated(taken))
                 }
                 // The balancer may still hold what it was told last.
-                let held = (state.appliedBalance?.ports ?? []).map {
+                let held = (state.applied.balance?.ports ?? []).map {
                     PublishedPorts.Claim(transport: $0.transport, address: $0.hostAddress, port: $0.port)
                 }
                 for claim in own where !held.contains(where: { $0.collides(with: claim) }) && !isFree(claim.transport, claim.address, claim.port) {

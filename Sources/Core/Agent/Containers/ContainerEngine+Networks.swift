@@ -1,6 +1,5 @@
-import Coding
+import Dispatcher
 import Events
-import Files
 import Logging
 import Namespaces
 public import PluginAPI
@@ -37,10 +36,10 @@ extension ContainerEngine {
 
     /// Takes all networks and published ports from this node; for an engine that is to leave nothing behind. There must be no containers any more.
     public func removeNetworksAndPorts() async throws(ApusError) {
-        setServicePorts([:])
+        setEndpoints(EndpointTable(), for: "")
         _ = await balanced()
         try await balancer?.apply(BalancerState())
-        state.withLock { $0.appliedBalance = BalancerState() }
+        state.withLock { $0.applied = AppliedNetworks() }
         for network in nodeNetworks.all {
             guard let local = network.local, let driver = try? nodeNetworks.driver(of: network) else { continue }
             try await driver.remove(local)
@@ -61,7 +60,7 @@ extension ContainerEngine {
         guard !container.networkNamespacePath.isEmpty else { return }
         try await configuration.sandboxes.create(path: container.networkNamespacePath)
         do throws(ApusError) {
-            for network in try await joinNetworks(container) { publishNetwork("connect", network, ["container": container.id.text]) }
+            try await joinNetworks(container)
         } catch {
             await detachNetworks(container)
             throw error
@@ -70,34 +69,46 @@ extension ContainerEngine {
 
     /// Puts the interfaces into the namespace; those that are there already stay as they are.
     @discardableResult
-    func joinNetworks(_ container: ContainerConfiguration) async throws(ApusError) -> [NodeNetwork] {
-        var joined: [NodeNetwork] = []
+    func joinNetworks(_ container: ContainerConfiguration) async throws(ApusError) -> [String] {
+        var joined: [String] = []
+        // The world is where the first of the node's own networks is.
+        let outward = container.endpoints.firstIndex { !$0.gateway.isEmpty && nodeNetworks.isLocal($0.networkID) }
         for (index, endpoint) in container.endpoints.enumerated() {
-            let network = try nodeNetworks.find(endpoint.networkID.text)
-            guard let local = network.local, let address = IPPrefix(endpoint.address), let mac = MACAddress(endpoint.macAddress) else {
-                throw ApusError(.corrupt, "the endpoint of container \(container.name) in the network \(network.name) cannot be read")
+            guard let address = IPPrefix(endpoint.address), let mac = MACAddress(endpoint.macAddress) else {
+                throw ApusError(.corrupt, "the endpoint of container \(container.name) in the network \(endpoint.networkName) cannot be read")
             }
-            let request = AttachRequest(
+            let (local, driver) = try await driverNetwork(of: endpoint)
+            var request = AttachRequest(
                 network: local, containerID: container.id, sandboxPath: container.networkNamespacePath, interfaceName: endpoint.interfaceName,
-                address: address, macAddress: mac, isDefaultRoute: index == 0 && !network.isInternal)
-            _ = try await nodeNetworks.driver(of: network).attach(request)
-            joined.append(network)
+                address: address, macAddress: mac, isDefaultRoute: index == outward)
+            request.addressV6 = IPPrefix(endpoint.addressV6)
+            _ = try await driver.attach(request)
+            joined.append(endpoint.networkName)
+            publishNetwork("connect", endpoint, local, ["container": container.id.text])
         }
         return joined
+    }
+
+    /// The network of an endpoint, in place on this node, and its driver.
+    private func driverNetwork(of endpoint: ContainerEndpoint) async throws(ApusError) -> (LocalNetwork, any NetworkDriver) {
+        guard nodeNetworks.isLocal(endpoint.networkID) else {
+            return try await placeSwarmNetwork(endpoint.networkID, named: endpoint.networkName)
+        }
+        let network = try nodeNetworks.find(endpoint.networkID.text)
+        guard let local = network.local else { throw ApusError(.corrupt, "the network \(network.name) has no subnet") }
+        return (local, try nodeNetworks.driver(of: network))
     }
 
     /// Takes the interfaces and the namespace away, as far as they are there.
     func detachNetworks(_ container: ContainerConfiguration) async {
         guard !container.networkNamespacePath.isEmpty else { return }
         for endpoint in container.endpoints {
-            guard let network = try? nodeNetworks.find(endpoint.networkID.text), let local = network.local,
-                let driver = try? nodeNetworks.driver(of: network)
-            else { continue }
+            guard let (local, driver) = knownNetwork(of: endpoint) else { continue }
             do throws(ApusError) {
                 try await driver.detach(DetachRequest(network: local, containerID: container.id, sandboxPath: container.networkNamespacePath))
-                publishNetwork("disconnect", network, ["container": container.id.text])
+                publishNetwork("disconnect", endpoint, local, ["container": container.id.text])
             } catch {
-                logger.warning("container \(container.name) could not be taken out of the network \(network.name): \(error.message)")
+                logger.warning("container \(container.name) could not be taken out of the network \(endpoint.networkName): \(error.message)")
             }
         }
         do throws(ApusError) {
@@ -107,9 +118,32 @@ extension ContainerEngine {
         }
     }
 
+    /// What is known of an endpoint's network without waiting for anybody.
+    private func knownNetwork(of endpoint: ContainerEndpoint) -> (LocalNetwork, any NetworkDriver)? {
+        if nodeNetworks.isLocal(endpoint.networkID) {
+            guard let network = try? nodeNetworks.find(endpoint.networkID.text), let local = network.local,
+                let driver = try? nodeNetworks.driver(of: network)
+            else { return nil }
+            return (local, driver)
+        }
+        let known = state.withLock { $0.applied.networks[endpoint.networkID] }
+        if let known, let driver = try? nodeNetworks.driver(named: known.driver, of: endpoint.networkName) { return (known.network, driver) }
+        guard let gateway = IPPrefix(endpoint.address), let driver = try? nodeNetworks.driver(named: "overlay", of: endpoint.networkName) else { return nil }
+        return (LocalNetwork(id: endpoint.networkID, name: endpoint.networkName, gateway: gateway), driver)
+    }
+
+    private func publishNetwork(_ action: String, _ endpoint: ContainerEndpoint, _ network: LocalNetwork, _ more: [String: String]) {
+        let driver = (try? nodeNetworks.find(endpoint.networkID.text).driver) ?? "overlay"
+        let attributes = ["name": network.name, "type": driver].merging(more) { _, new in new }
+        events.publish(
+            EngineEvent(
+                type: "network", action: action, actorID: network.id.text, attributes: attributes, scope: network.vni == 0 ? "local" : "swarm",
+                time: configuration.clock.now()))
+    }
+
     // MARK: - Published ports
 
-    /// The ports that services publish, by service; takes effect at once and replaces what was said before.
+    /// The ports that services publish, by service, where there is no table of endpoints; takes effect at once and replaces what was said before.
     public func setServicePorts(_ ports: [ID: [PortConfig]]) {
         let isOther = state.withLock { state in
             if state.servicePorts == ports { return false }
@@ -119,7 +153,7 @@ extension ContainerEngine {
         if isOther { requestBalance() }
     }
 
-    /// Whether a task's container takes connections of published ports. Returns when the balancer has it.
+    /// Whether a task's container takes connections of published ports and virtual addresses. Returns when this node has it so.
     public func setServing(_ id: ID, _ isServing: Bool) async {
         let changed = change(id) { record -> Bool in
             let isRight = isServing && record.isRunning
@@ -128,68 +162,36 @@ extension ContainerEngine {
             return true
         }
         guard let changed, changed.answer else { return }
-        let isBehindPort = state.withLock { state in
-            !(state.servicePorts[changed.record.notes.serviceID] ?? []).isEmpty || !changed.record.notes.publishedPorts.isEmpty
-        }
-        guard isBehindPort else {
+        let isReached = state.withLock { state -> Bool in self.isReached(changed.record, in: state) }
+        guard isReached else {
             requestBalance()
             return
         }
         if let error = await balanced() { logger.error("published ports are not in force: \(error.message)") }
     }
 
-    /// Whether the container is behind a published port now.
+    /// Whether connections are sent to the container now.
     func isServing(_ id: ID) -> Bool {
         state.withLock { state in
             guard let record = state.records[id], record.isServing else { return false }
-            return !(state.servicePorts[record.notes.serviceID] ?? []).isEmpty || !record.notes.publishedPorts.isEmpty
+            return isReached(record, in: state)
         }
+    }
+
+    /// By a published port or in a network of the swarm.
+    private func isReached(_ record: ContainerRecord, in state: State) -> Bool {
+        !(state.servicePorts[record.notes.serviceID] ?? []).isEmpty || !record.notes.publishedPorts.isEmpty
+            || record.configuration.endpoints.contains { !nodeNetworks.isLocal($0.networkID) }
     }
 
     /// Tells the balancer everything, because another plugin may have taken its place.
     public func rebalance() {
-        state.withLock { $0.appliedBalance = nil }
+        state.withLock { $0.applied.balance = nil }
         requestBalance()
     }
 
-    /// One application of the balancer; called by its loop alone.
-    func applyBalance() async throws(ApusError) {
-        let subnets = nodeNetworks.subnets
-        let (wanted, applied, saved, bytes) = state.withLock { state in
-            let balance = PublishedPorts.balancerState(containers: state.records.values, servicePorts: state.servicePorts, subnets: subnets)
-            let serving = state.records.values.filter(\.isServing).map(\.id.text)
-            let bytes = JSONFields.encode(SavedBalance(servicePorts: state.servicePorts, serving: serving), includeInternal: true).bytes()
-            return (balance, state.appliedBalance, state.savedBalance, bytes)
-        }
-        if bytes != saved {
-            let path = configuration.balancePath
-            do throws(ApusError) {
-                try await DedicatedThread.run { () throws(ApusError) -> Void in try Files.writeAtomically(bytes, to: path, sync: false) }
-                state.withLock { $0.savedBalance = bytes }
-            } catch {
-                logger.warning("\(error.message)")
-            }
-        }
-        guard wanted != applied else { return }
-        guard let balancer else {
-            if !wanted.ports.isEmpty {
-                throw ApusError(.unavailable, "no load balancer is enabled on this node, ports are not published; see `apus plugin ls`")
-            }
-            return
-        }
-        do throws(ApusError) {
-            try await balancer.apply(wanted)
-            state.withLock { $0.appliedBalance = wanted }
-        } catch {
-            logger.error("the load balancer: \(error.message)")
-            // A port that another program holds may become free; everything else may heal too.
-            state.withLock { $0.appliedBalance = nil }
-            let clock = configuration.clock
-            tasks.add("balancer-retry") {
-                do { try await clock.sleep(.seconds(5)) } catch { return }
-                self.requestBalance()
-            }
-            throw error
-        }
+    /// Whether a network of this node is made by the driver, or one of the swarm is on this node.
+    public func usesDriver(_ name: String) -> Bool {
+        nodeNetworks.all.contains { $0.driver == name } || state.withLock { $0.applied.networks.values.contains { $0.driver == name } }
     }
 }

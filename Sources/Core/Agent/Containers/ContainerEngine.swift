@@ -1,9 +1,11 @@
+import Dispatcher
 public import Events
 import Files
 public import Logging
 import Namespaces
 public import PluginAPI
 import Synchronization
+import Wire
 
 /// All containers of this node: those that people run and those of tasks.
 ///
@@ -23,8 +25,13 @@ public final class ContainerEngine: Sendable {
         var pendingClaims: [ID: [PublishedPorts.Claim]] = [:]
         var nextEphemeralPort: UInt16 = 0
         var servicePorts: [ID: [PortConfig]] = [:]
-        var appliedBalance: BalancerState?
+        /// What the managers say of networks and published ports, and the node that they say it to.
+        var endpoints = EndpointTable()
+        var node: ID = ""
+        var applied = AppliedNetworks()
+        /// What is written down of all this.
         var savedBalance: [UInt8] = []
+        var attachments: (any AttachmentProvider)?
         var observers: [ID: [UInt64: @Sendable (ContainerObservation) -> Void]] = [:]
         var waiters: [ID: [UInt64: Waiter]] = [:]
         var nextNumber: UInt64 = 0
@@ -41,28 +48,33 @@ public final class ContainerEngine: Sendable {
     let configuration: ContainerEngineConfiguration
     let runtime: any Runtime
     let balancer: (any LoadBalancer)?
+    let names: (any NameService)?
     let events: EventHub
     let logger: Logger
     let nodeNetworks: NodeNetworks
     let state = Mutex(State())
     /// One change of a container's life at a time.
     let lifeLock = KeyedLock<ID>()
+    /// One change of a network of the swarm at a time.
+    let networkLock = KeyedLock<ID>()
     let notesLock = KeyedLock<String>()
     let tasks = BackgroundTasks()
     private let balancerLoop = Mutex<BalancerLoop?>(nil)
 
-    /// `networks` are the network drivers by name; without a balancer ports are not published.
+    /// `networks` gives the network drivers of the moment by name; without a balancer ports are not published, without a name service names are not
+    /// resolved.
     public init(
-        configuration: ContainerEngineConfiguration, runtime: any Runtime, networks: [String: any NetworkDriver], balancer: (any LoadBalancer)?,
-        events: EventHub, logger: Logger
+        configuration: ContainerEngineConfiguration, runtime: any Runtime, networks: @escaping @Sendable () -> [String: any NetworkDriver],
+        balancer: (any LoadBalancer)?, names: (any NameService)? = nil, events: EventHub, logger: Logger
     ) {
         self.configuration = configuration
         self.runtime = runtime
         self.balancer = balancer
+        self.names = names
         self.events = events
         self.logger = logger
         nodeNetworks = NodeNetworks(configuration: configuration, drivers: networks, logger: logger)
-        let loop = BalancerLoop(tasks: tasks) { [weak self] () async throws(ApusError) -> Void in try await self?.applyBalance() }
+        let loop = BalancerLoop(tasks: tasks) { [weak self] () async throws(ApusError) -> Void in try await self?.applyNetworks() }
         balancerLoop.withLock { $0 = loop }
     }
 
@@ -85,9 +97,17 @@ public final class ContainerEngine: Sendable {
             state.events = stream
             state.notes = notes
             state.servicePorts = balance.servicePorts
+            state.endpoints = balance.table
+            state.node = balance.node
+            let view = EndpointView(table: balance.table, node: balance.node)
+            for (id, entry) in balance.table.networks {
+                guard let local = view.localNetwork(id) else { continue }
+                state.applied.networks[id] = AppliedNetworks.SwarmNetwork(network: local, driver: EndpointView.driverName(entry.network))
+            }
             for container in containers { adopt(container, in: &state, serving: balance.serving) }
         }
         await removeStrayNamespaces()
+        await removeStrayFiles()
     }
 
     /// Follows the runtime's events, health checks and restart policies until it is cancelled. The containers stay.

@@ -5,7 +5,7 @@ import Glibc
 public struct ContainerEngineConfiguration: Sendable {
     /// Survives restarts: `networks.json`, `notes.json`.
     public var stateDirectory: String
-    /// On a tmpfs: `netns/`, `balancer.json`.
+    /// On a tmpfs: `netns/`, `endpoints`.
     public var executionRoot: String
     /// The network `bridge` with the gateway's address; `nil`: 172.30.0.1/16, or another when a route of the host overlaps it.
     public var bridgeSubnet: IPPrefix?
@@ -19,6 +19,8 @@ public struct ContainerEngineConfiguration: Sendable {
     public var sandboxes: any SandboxProvider = PinnedNamespaces()
     /// Whether a program of the host holds a port. Replaced in tests.
     public var isHostPortFree: @Sendable (TransportProtocol, IPAddress?, UInt16) -> Bool = { HostPorts.isFree($0, $1, $2) }
+    /// The connections that clients have with the network namespace of a process. Replaced in tests.
+    public var countConnections: @Sendable (_ process: Int64) async -> Int = { await EstablishedConnections.count(process: $0) }
 
     public init(stateDirectory: String, executionRoot: String) {
         self.stateDirectory = stateDirectory

@@ -17,6 +17,10 @@ struct ContainerNotes: FieldCoded {
     var serviceID: ID = ""
     /// Volumes made for this container alone.
     var anonymousVolumes: [String] = []
+    /// Stand-ins for it in networks of the swarm, of a container that is no task; given back when it is removed.
+    var attachments: [String] = []
+    /// Its own resolvers, which the engine's name server asks for it; empty: the host's.
+    var resolvers: [String] = []
 
     init() {}
 
@@ -31,6 +35,8 @@ struct ContainerNotes: FieldCoded {
         try coder.field(8, "TaskID", &taskID)
         try coder.field(9, "ServiceID", &serviceID)
         try coder.field(10, "AnonymousVolumes", &anonymousVolumes)
+        try coder.field(11, "Attachments", &attachments)
+        try coder.field(12, "Resolvers", &resolvers)
     }
 
     var restartPolicy: ContainerRestartPolicy {

@@ -12,8 +12,10 @@ public struct ContainerRequest: Sendable {
     public var entrypoint: [String]?
     /// Replaces the image's command.
     public var command: [String]?
-    /// None: the network `bridge`.
+    /// None: the network `bridge`, or with `isPublishedBySwarm` the gateway network.
     public var networks: [ContainerNetwork] = []
+    /// Whether connections reach it through the swarm's ingress network.
+    public var isPublishedBySwarm = false
     /// Host port 0: one that is free is chosen.
     public var publishedPorts: [ContainerPort] = []
     /// Publishes every port that the image exposes, as `-P` does.
@@ -25,11 +27,15 @@ public struct ContainerRequest: Sendable {
     /// the network.
     public var extraHosts: [String] = []
     public var dns: DNSConfiguration?
+    /// Secrets and configs. Their content is kept nowhere but in memory.
+    public var files: [ContainerFile] = []
     /// Makes the network namespace and attaches it at creation, so that the start is quicker.
     public var preparesNetwork = false
     /// The task that it belongs to; empty for a container of its own.
     public var taskID: ID = ""
     public var serviceID: ID = ""
+    /// The runtime plugin that it is to run on; empty: the usual one.
+    public var runtime = ""
 
     public init() {}
 
@@ -46,6 +52,8 @@ public struct ContainerNetwork: Sendable, Hashable {
     public var aliases: [String]
     /// The address that is asked for, without a length; empty: one is chosen.
     public var address: String
+    /// Its place in a network of the swarm, for a task; the managers gave it.
+    public var place: NetworkAttachment?
 
     public init(target: String, aliases: [String] = [], address: String = "") {
         self.target = target

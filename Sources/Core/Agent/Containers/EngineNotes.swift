@@ -1,8 +1,10 @@
 import Coding
+import Dispatcher
 import Files
 import Namespaces
 import PluginAPI
 import Synchronization
+import Wire
 
 /// What changes about containers after their creation and must survive the engine: `notes.json`.
 struct EngineNotes: FieldCoded {
@@ -31,10 +33,16 @@ struct EngineNotes: FieldCoded {
     }
 }
 
-/// What the balancer was last told of services: `balancer.json` on a tmpfs, so that an engine that restarts does not take ports away before the
-/// agent has spoken.
+/// What the managers said last of networks and published ports: a file on a tmpfs, so that an engine that restarts does not take ports, names and
+/// networks away before the managers have spoken. It may hold the keys of encrypted networks, and only root may read it.
 struct SavedBalance: FieldCoded {
-    struct ServiceEntry: FieldCoded {
+    var node: ID = ""
+    private var message = EndpointsMessage()
+    private var ports: [ServicePortsEntry] = []
+    private var servingContainers: [String] = []
+
+    /// The ports of a service, where there is no table.
+    private struct ServicePortsEntry: FieldCoded {
         var service: ID = ""
         var ports: [PortConfig] = []
 
@@ -46,19 +54,24 @@ struct SavedBalance: FieldCoded {
         }
     }
 
-    var services: [ServiceEntry] = []
-    var servingContainers: [String] = []
-
     init() {}
 
     mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
-        try coder.field(1, "Services", &services)
-        try coder.field(2, "Serving", &servingContainers)
+        try coder.field(1, "Node", &node)
+        try coder.field(2, "Endpoints", &message)
+        try coder.field(3, "Services", &ports)
+        try coder.field(4, "Serving", &servingContainers)
     }
 
-    init(servicePorts: [ID: [PortConfig]], serving: [String]) {
-        services = servicePorts.sorted { $0.key < $1.key }.map { service, ports in
-            var entry = ServiceEntry()
+    init(table: EndpointTable, node: ID, servicePorts: [ID: [PortConfig]], serving: [String]) {
+        self.node = node
+        message.isFull = true
+        message.nodes = table.nodes.values.sorted { $0.id < $1.id }
+        message.networks = table.networks.values.sorted { $0.network.id < $1.network.id }
+        message.services = table.services.values.sorted { $0.id < $1.id }
+        message.tasks = table.tasks.values.sorted { $0.id < $1.id }
+        ports = servicePorts.sorted { $0.key < $1.key }.map { service, ports in
+            var entry = ServicePortsEntry()
             entry.service = service
             entry.ports = ports
             return entry
@@ -66,15 +79,23 @@ struct SavedBalance: FieldCoded {
         servingContainers = serving.sorted()
     }
 
-    var servicePorts: [ID: [PortConfig]] { Dictionary(services.map { ($0.service, $0.ports) }) { first, _ in first } }
+    var servicePorts: [ID: [PortConfig]] { Dictionary(ports.map { ($0.service, $0.ports) }) { first, _ in first } }
     var serving: Set<String> { Set(servingContainers) }
 
-    /// Empty when there is none or it is damaged: the agent will say it again.
+    var table: EndpointTable {
+        var table = EndpointTable()
+        for node in message.nodes { table.nodes[node.id] = node }
+        for network in message.networks { table.networks[network.network.id] = network }
+        for service in message.services { table.services[service.id] = service }
+        for task in message.tasks { table.tasks[task.id] = task }
+        return table
+    }
+
+    /// Empty when there is none or it is damaged: the managers will say it again.
     static func read(_ path: String) async -> SavedBalance {
         let answer = try? await DedicatedThread.run { () throws(ApusError) -> SavedBalance in
             guard Files.exists(path) else { return SavedBalance() }
-            return try JSONFields.decode(
-                SavedBalance.self, from: try JSONValue.parse(try Files.read(path)), unknownFields: .ignore, includeInternal: true)
+            return try ProtobufFields.decode(SavedBalance.self, from: try Files.read(path))
         }
         return answer ?? SavedBalance()
     }
@@ -82,7 +103,7 @@ struct SavedBalance: FieldCoded {
 
 extension ContainerEngineConfiguration {
     var notesPath: String { stateDirectory + "/notes.json" }
-    var balancePath: String { executionRoot + "/balancer.json" }
+    var balancePath: String { executionRoot + "/endpoints" }
     func namespacePath(_ id: ID) -> String { "\(executionRoot)/netns/\(id)" }
 }
 

@@ -9,6 +9,8 @@ public struct NodeNetwork: FieldCoded {
     public var driver: String = ""
     /// The subnet with the gateway's address: `172.30.0.1/16`; empty for `host` and `none`.
     public var gateway: String = ""
+    /// The same of IPv6; a container's address there has its IPv4 address for its last 32 bits.
+    public var gatewayV6: String = ""
     /// Without a way out.
     public var isInternal: Bool = false
     public var labels: [String: String] = [:]
@@ -26,18 +28,31 @@ public struct NodeNetwork: FieldCoded {
         try coder.field(6, "Labels", &labels)
         try coder.field(7, "Options", &options)
         try coder.field(8, "Created", &createdAt, .always)
+        try coder.field(9, "GatewayV6", &gatewayV6)
     }
 
     /// The subnet with the gateway's address; `nil` for `host` and `none`.
     public var gatewayPrefix: IPPrefix? { IPPrefix(gateway) }
 
-    /// Whether it is there from the start and cannot be removed.
-    public var isPredefined: Bool { ["bridge", "host", "none"].contains(name) }
+    /// The name of the network by which tasks in networks of the swarm reach the world, and are reached by published ports. Containers
+    /// cannot talk to each other there.
+    public static let gatewayName = "apus_gwbridge"
+
+    /// Whether the engine made it, and it cannot be removed.
+    public var isPredefined: Bool { ["bridge", "host", "none", Self.gatewayName].contains(name) }
+
+    /// The IPv6 address that goes with an IPv4 address of this network.
+    func addressV6(for address: IPAddress) -> IPPrefix? {
+        guard address.isIPv4, let gateway = IPPrefix(gatewayV6), gateway.length <= 96 else { return nil }
+        let bytes = gateway.network.address.bytes.prefix(12) + address.bytes
+        return IPAddress(bytes: Array(bytes)).flatMap { IPPrefix($0, length: gateway.length) }
+    }
 
     /// As its driver sees it; `nil` for `host` and `none`.
     var local: LocalNetwork? {
         guard let gatewayPrefix else { return nil }
         var network = LocalNetwork(id: id, name: name, gateway: gatewayPrefix)
+        network.gatewayV6 = IPPrefix(gatewayV6)
         network.isInternal = isInternal
         network.options = options
         return network
@@ -53,6 +68,8 @@ public struct NodeNetworkRequest: Sendable {
     public var subnet: IPPrefix?
     /// `nil`: the first of the subnet.
     public var gateway: IPAddress?
+    /// The IPv6 subnet with the gateway's address, at most 96 bits of prefix; `nil`: none.
+    public var gatewayV6: IPPrefix?
     public var isInternal = false
     public var labels: [String: String] = [:]
     public var options: [String: String] = [:]
@@ -81,6 +98,14 @@ enum AddressChoice {
         let wide = [30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 31].compactMap { IPPrefix(IPAddress(v4: 172, $0, 0, 0), length: 16) }
         let narrow = stride(from: 0, to: 256, by: 16).compactMap { IPPrefix(IPAddress(v4: 192, 168, UInt8($0), 0), length: 20) }
         return wide + narrow
+    }
+
+    /// A unique local prefix of 64 bits (RFC 4193) with the address of its gateway, and as many bits of chance as it has.
+    static func uniqueLocal(using generator: inout some RandomNumberGenerator) -> IPPrefix? {
+        var bytes: [UInt8] = [0xfd]
+        for _ in 0..<7 { bytes.append(UInt8.random(in: .min ... .max, using: &generator)) }
+        bytes += [UInt8](repeating: 0, count: 7) + [1]
+        return IPAddress(bytes: bytes).flatMap { IPPrefix($0, length: 64) }
     }
 
     static func subnet(avoiding taken: [IPPrefix]) throws(ApusError) -> IPPrefix {

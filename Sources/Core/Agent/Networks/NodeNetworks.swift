@@ -11,10 +11,10 @@ final class NodeNetworks: Sendable {
     private let lock = KeyedLock<String>()
     private let path: String
     private let configuration: ContainerEngineConfiguration
-    private let drivers: [String: any NetworkDriver]
+    private let drivers: @Sendable () -> [String: any NetworkDriver]
     private let logger: Logger
 
-    init(configuration: ContainerEngineConfiguration, drivers: [String: any NetworkDriver], logger: Logger) {
+    init(configuration: ContainerEngineConfiguration, drivers: @escaping @Sendable () -> [String: any NetworkDriver], logger: Logger) {
         self.configuration = configuration
         self.drivers = drivers
         self.logger = logger
@@ -65,7 +65,7 @@ final class NodeNetworks: Sendable {
         table.withLock { $0 = all }
         if networks != stored { try await save() }
         for network in networks {
-            guard let local = network.local, let driver = drivers[network.driver] else { continue }
+            guard let local = network.local, let driver = drivers()[network.driver] else { continue }
             do throws(ApusError) {
                 try await driver.create(local)
             } catch {
@@ -96,12 +96,35 @@ final class NodeNetworks: Sendable {
         return found
     }
 
-    func driver(of network: NodeNetwork) throws(ApusError) -> any NetworkDriver {
-        guard let driver = drivers[network.driver] else {
-            throw ApusError(
-                .unavailable, "the network \(network.name) needs the plugin network/\(network.driver), which is not enabled; see `apus plugin ls`")
+    func driver(of network: NodeNetwork) throws(ApusError) -> any NetworkDriver { try driver(named: network.driver, of: network.name) }
+
+    func driver(named driver: String, of network: String) throws(ApusError) -> any NetworkDriver {
+        guard let found = drivers()[driver] else {
+            throw ApusError(.unavailable, "the network \(network) needs the plugin network/\(driver), which is not enabled; see `apus plugin ls`")
         }
-        return driver
+        return found
+    }
+
+    var allDrivers: [String: any NetworkDriver] { drivers() }
+
+    /// Whether the network is this node's own.
+    func isLocal(_ id: ID) -> Bool { table.withLock { $0[id] != nil } }
+
+    /// The network by which tasks in networks of the swarm reach the world; made when it is asked for first.
+    func gatewayNetwork() async throws(ApusError) -> NodeNetwork {
+        if let network = try? find(NodeNetwork.gatewayName) { return network }
+        var request = NodeNetworkRequest(name: NodeNetwork.gatewayName)
+        request.options["com.docker.network.bridge.enable_icc"] = "false"
+        request.options["com.docker.network.bridge.name"] = NodeNetwork.gatewayName
+        var generator = SystemRandomNumberGenerator()
+        request.gatewayV6 = AddressChoice.uniqueLocal(using: &generator)
+        do throws(ApusError) {
+            return try await create(request)
+        } catch {
+            // Somebody else asked at the same time.
+            if let network = try? find(NodeNetwork.gatewayName) { return network }
+            throw error
+        }
     }
 
     func create(_ request: NodeNetworkRequest) async throws(ApusError) -> NodeNetwork {
@@ -134,6 +157,7 @@ final class NodeNetworks: Sendable {
                 subnet = try AddressChoice.subnet(avoiding: others + AddressChoice.routes(routes))
             }
             network.gateway = try AddressChoice.gateway(of: subnet, named: request.gateway).description
+            network.gatewayV6 = request.gatewayV6?.description ?? ""
             guard let local = network.local else { throw ApusError(.invalidArgument, "the network has no subnet") }
             let driver = try driver(of: network)
             try await driver.create(local)

@@ -60,9 +60,23 @@ struct PublishedPorts: Sendable {
         throw ApusError(.unavailable, "all host ports from \(range.lowerBound) to \(range.upperBound) are in use; publish on a port of your choice")
     }
 
+    /// Where a container is reached from its node: its addresses in the first of the node's own networks that it is in.
+    static func reachableAddresses(of container: ContainerRecord, isLocal: (ID) -> Bool) -> (IPAddress, IPAddress?)? {
+        for endpoint in container.configuration.endpoints where isLocal(endpoint.networkID) {
+            guard let address = IPPrefix(endpoint.address)?.address else { continue }
+            return (address, IPPrefix(endpoint.addressV6)?.address)
+        }
+        return nil
+    }
+
     /// Everything that this node balances: the ports of services over their containers that serve, then the ports of single containers.
+    ///
+    /// - Parameters:
+    ///   - isLocal: whether a network is this node's own; by its address there a container is reached from the node.
+    ///   - remote: the addresses in the mesh of each service's tasks on other nodes.
     static func balancerState(
-        containers: some Collection<ContainerRecord>, servicePorts: [ID: [PortConfig]], subnets: [IPPrefix]
+        containers: some Collection<ContainerRecord>, servicePorts: [ID: [PortConfig]], subnets: [IPPrefix],
+        isLocal: (ID) -> Bool = { _ in true }, remote: [ID: [IPAddress]] = [:]
     ) -> BalancerState {
         var backends: [Claim: [Backend]] = [:]
         // Whoever runs a container on a port had it before the service that wants it too.
@@ -72,20 +86,26 @@ struct PublishedPorts: Sendable {
             let claim = Claim(transport: port.transport, address: nil, port: number)
             return own.contains { $0.collides(with: claim) } ? nil : claim
         }
-        for port in servicePorts.values.joined() { if let claim = ingress(port) { backends[claim] = [] } }
+        for (service, ports) in servicePorts {
+            for port in ports {
+                guard let claim = ingress(port), let target = UInt16(exactly: port.targetPort) else { continue }
+                backends[claim, default: []] += (remote[service] ?? []).map { Backend(address: $0, port: target) }
+            }
+        }
         for container in containers where container.isRunning {
-            guard let address = container.configuration.endpoints.lazy.compactMap({ IPPrefix($0.address)?.address }).first else { continue }
+            guard let (ipv4, ipv6) = reachableAddresses(of: container, isLocal: isLocal) else { continue }
+            let addresses = [ipv4, ipv6].compactMap { $0 }
             let isTask = !container.notes.taskID.isEmpty
             if isTask, !container.isServing { continue }
             if isTask {
                 for port in servicePorts[container.notes.serviceID] ?? [] {
                     guard let claim = ingress(port), let target = UInt16(exactly: port.targetPort) else { continue }
-                    backends[claim, default: []].append(Backend(address: address, port: target))
+                    backends[claim, default: []] += addresses.map { Backend(address: $0, port: target) }
                 }
             }
             for port in container.notes.publishedPorts {
                 guard let claim = claim(port), let target = UInt16(exactly: port.containerPort) else { continue }
-                backends[claim, default: []].append(Backend(address: address, port: target))
+                backends[claim, default: []] += addresses.map { Backend(address: $0, port: target) }
             }
         }
         let ports = backends.map { key, backends in

@@ -9,8 +9,8 @@ import Synchronization
 public struct AgentConfiguration: Sendable {
     /// Containers that are made or started at the same time; pulls do not count.
     public var concurrency: Int
-    /// From the moment that a task has left the balancer to its stop signal.
-    public var drain: Duration = .milliseconds(100)
+    /// How long a task that is to end waits at most until no other node sends connections to it any more, when the managers do not say so.
+    public var withdrawalPatience: Duration = .seconds(3)
     /// How long a pull's result stands for other tasks of the same image.
     public var pullMemory: Duration = .seconds(10)
     /// How long a task waits for a registry when the image is here already.
@@ -28,21 +28,20 @@ public final class Agent: Sendable {
     private let nodeID: ID
     private let source: any AssignmentSource
     private let containers: ContainerEngine
-    private let servicePorts: (@Sendable () -> AsyncStream<[ID: [PortConfig]]>)?
+    private let endpoints: EndpointSource?
     private let configuration: AgentConfiguration
     private let logger: Logger
     private let workers = Mutex<[ID: TaskWorker]>([:])
 
-    /// `servicePorts` gives, at once and after every change, the published ports of all services by service id; without it the ports are those
-    /// of the tasks alone.
+    /// Without `endpoints` the published ports are those of the tasks alone, and there are no networks of the swarm.
     public init(
-        nodeID: ID, source: any AssignmentSource, containers: ContainerEngine, servicePorts: (@Sendable () -> AsyncStream<[ID: [PortConfig]]>)? = nil,
+        nodeID: ID, source: any AssignmentSource, containers: ContainerEngine, endpoints: EndpointSource? = nil,
         configuration: AgentConfiguration = AgentConfiguration(), logger: Logger
     ) {
         self.nodeID = nodeID
         self.source = source
         self.containers = containers
-        self.servicePorts = servicePorts
+        self.endpoints = endpoints
         self.configuration = configuration
         self.logger = logger
     }
@@ -53,15 +52,20 @@ public final class Agent: Sendable {
         let background = BackgroundTasks()
         let reporter = StatusReporter(source: source, clock: clock, logger: logger)
         let machine = await machineFacts()
+        let withdrawals = Withdrawals()
         let context = TaskContext(
             node: nodeID, hostname: machine.hostname, platform: machine.platform, containers: containers,
             images: ImagePuller(
                 runtime: containers.runtime, clock: clock, tasks: background,
                 configuration: .init(memory: configuration.pullMemory, patience: configuration.pullPatience), logger: logger),
-            reporter: reporter, permits: Semaphore(configuration.concurrency), drain: configuration.drain, clock: clock, logger: logger)
+            reporter: reporter, withdrawals: withdrawals, files: { [source] in source.files() }, permits: Semaphore(configuration.concurrency),
+            withdrawalPatience: endpoints == nil ? .zero : configuration.withdrawalPatience, clock: clock, logger: logger)
         await withDiscardingTaskGroup { group in
             group.addTask { await reporter.run() }
-            if let servicePorts { group.addTask { for await ports in servicePorts() { self.containers.setServicePorts(ports) } } }
+            if let endpoints {
+                group.addTask { await self.follow(endpoints) }
+                group.addTask { for await tasks in endpoints.withdrawn() { withdrawals.note(tasks) } }
+            }
             group.addTask { await self.follow(context, background) }
         }
         await background.shutDown()
@@ -72,10 +76,18 @@ public final class Agent: Sendable {
             ?? NodeDescription()
     }
 
+    private func follow(_ endpoints: EndpointSource) async {
+        for await update in endpoints.tables() {
+            if await containers.applyEndpoints(update.table, for: nodeID) { endpoints.confirm(update) }
+        }
+    }
+
     private func follow(_ context: TaskContext, _ background: BackgroundTasks) async {
         await withDiscardingTaskGroup { group in
-            for await tasks in source.assignments(for: nodeID) {
-                if servicePorts == nil { containers.setServicePorts(Self.ports(of: tasks)) }
+            for await all in source.assignments(for: nodeID) {
+                let tasks = all.filter { !$0.isAttachment }
+                releaseAttachments(all.filter(\.isAttachment), background)
+                if endpoints == nil { containers.setServicePorts(Self.ports(of: tasks)) }
                 let wanted = Dictionary(tasks.map { ($0.id, $0) }) { first, _ in first }
                 let (known, new) = workers.withLock { workers -> ([ID: TaskWorker], [TaskWorker]) in
                     let known = workers
@@ -97,6 +109,20 @@ public final class Agent: Sendable {
                 removeLeftovers(workers.withLock { Set($0.keys) }, background)
             }
             group.cancelAll()
+        }
+    }
+
+    /// Gives back the places in networks of the swarm whose containers are no more.
+    private func releaseAttachments(_ attachments: [Task], _ background: BackgroundTasks) {
+        for attachment in attachments where attachment.desiredState <= .running && !containers.holds(attachment: attachment.id) {
+            let key = "attachment/\(attachment.id)"
+            guard !background.contains(key) else { continue }
+            background.add(key) {
+                // The container of a new place is being made.
+                do { try await self.containers.configuration.clock.sleep(.seconds(60)) } catch { return }
+                guard !self.containers.holds(attachment: attachment.id) else { return }
+                await self.containers.giveBack(attachment: attachment.id)
+            }
         }
     }
 
@@ -129,4 +155,28 @@ public final class Agent: Sendable {
         }
         return ports
     }
+}
+
+/// Where an agent learns what its node must know of networks and published ports.
+public struct EndpointSource: Sendable {
+    /// The newest table at once and after every change.
+    public var tables: @Sendable () -> AsyncStream<EndpointUpdate>
+    /// Tasks of this node that no other node sends connections to any more.
+    public var withdrawn: @Sendable () -> AsyncStream<Set<ID>>
+    /// The table is in force here.
+    public var confirm: @Sendable (EndpointUpdate) -> Void
+
+    public init(
+        tables: @escaping @Sendable () -> AsyncStream<EndpointUpdate>, withdrawn: @escaping @Sendable () -> AsyncStream<Set<ID>>,
+        confirm: @escaping @Sendable (EndpointUpdate) -> Void
+    ) {
+        self.tables = tables
+        self.withdrawn = withdrawn
+        self.confirm = confirm
+    }
+}
+
+extension Task {
+    /// Stands for the place of a container that is no task in a network of the swarm.
+    var isAttachment: Bool { spec.runtime == "attachment" }
 }

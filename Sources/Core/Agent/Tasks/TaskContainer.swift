@@ -22,12 +22,14 @@ enum TaskContainer {
         var request = ContainerRequest(image: spec.image, name: task.name)
         request.taskID = task.id
         request.serviceID = task.serviceID
+        request.runtime = task.spec.runtime == "container" ? "" : task.spec.runtime
         request.preparesNetwork = true
         request.entrypoint = spec.command.isEmpty ? nil : spec.command
         request.command = spec.arguments.isEmpty ? nil : spec.arguments
         request.extraHosts = spec.hosts
         request.dns = spec.dns
-        request.networks = task.spec.networks.map { ContainerNetwork(target: $0.target, aliases: $0.aliases) }
+        request.networks = networks(of: task)
+        request.isPublishedBySwarm = task.networks.contains(where: \.network.spec.ingress)
         request.publishedPorts = task.ports.filter { $0.publishMode == .host }.map { port in
             var published = ContainerPort()
             published.transport = port.transport
@@ -84,16 +86,23 @@ enum TaskContainer {
         return request
     }
 
+    /// Places in networks of the swarm, and what the spec names of the node's own.
+    private static func networks(of task: Task) -> [ContainerNetwork] {
+        task.spec.networks.map { wanted in
+            var network = ContainerNetwork(target: wanted.target, aliases: wanted.aliases)
+            network.place = place(of: wanted, in: task)
+            return network
+        }
+    }
+
+    private static func place(of wanted: NetworkAttachmentSpec, in task: Task) -> NetworkAttachment? {
+        task.networks.first { !$0.network.spec.ingress && ($0.network.id.text == wanted.target || $0.network.spec.name == wanted.target) }
+    }
+
     private static func check(_ task: Task, _ spec: ContainerSpec, isLocalNetwork: (String) -> Bool) throws(ApusError) {
         guard !spec.image.isEmpty else { throw ApusError(.invalidArgument, "the service names no image") }
-        guard spec.secrets.isEmpty else {
-            throw ApusError(.unimplemented, "secrets are not supported yet: \(spec.secrets.map(\.secretName).joined(separator: ", "))")
-        }
-        guard spec.configs.isEmpty else {
-            throw ApusError(.unimplemented, "configs are not supported yet: \(spec.configs.map(\.configName).joined(separator: ", "))")
-        }
-        for network in task.spec.networks where !isLocalNetwork(network.target) {
-            throw ApusError(.unimplemented, "overlay networks are not supported yet: \(network.target)")
+        for network in task.spec.networks where !isLocalNetwork(network.target) && place(of: network, in: task) == nil {
+            throw ApusError(.notFound, "network \(network.target) not found: neither this node nor the task has it")
         }
         guard spec.isolation.isEmpty || spec.isolation == "default" else {
             throw ApusError(.unimplemented, "isolation \"\(spec.isolation)\" is not supported on Linux")

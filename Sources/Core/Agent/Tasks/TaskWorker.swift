@@ -1,3 +1,4 @@
+import Dispatcher
 import Logging
 import PluginAPI
 import Synchronization
@@ -10,9 +11,13 @@ struct TaskContext: Sendable {
     var containers: ContainerEngine
     var images: ImagePuller
     var reporter: StatusReporter
+    var withdrawals: Withdrawals
+    /// The secrets and configs of the node's tasks, as they are now.
+    var files: @Sendable () -> AssignedFiles
     /// Creations and starts at the same time; pulls are not among them.
     var permits: Semaphore
-    var drain: Duration
+    /// At most from leaving the balancer of this node until all others have left it too.
+    var withdrawalPatience: Duration
     var clock: EngineClock
     var logger: Logger
 }
@@ -69,6 +74,7 @@ final class TaskWorker: Sendable {
             }
         }
         await actions.shutDown()
+        context.withdrawals.forget(id)
         if let observation { context.containers.endObservation(observation.container, observation.number) }
     }
 
@@ -121,6 +127,8 @@ final class TaskWorker: Sendable {
             guard let container else { return .startFailed(ApusError(.failed, "the task has no container")) }
             do throws(ApusError) {
                 let containers = context.containers
+                // Its files are gone when the machine has started since the container was made.
+                try await containers.restoreFiles(try files(), of: container)
                 try await context.permits.withPermit { () async throws(ApusError) -> Void in _ = try await containers.start(container.text) }
                 let health = (try? containers.inspect(container.text))?.health
                 return .started(isWell: health == nil || health?.status == .healthy)
@@ -131,9 +139,7 @@ final class TaskWorker: Sendable {
             return await persistently(failed: TaskMachine.Input.stopFailed) { () async throws(ApusError) -> TaskMachine.Input in
                 guard let container else { return .stopped }
                 let containers = self.context.containers
-                let wasServing = containers.isServing(container)
-                await containers.setServing(container, false)
-                if wasServing, self.context.drain > .zero { try? await self.context.clock.sleep(self.context.drain) }
+                await self.drain(container)
                 do throws(ApusError) {
                     try await containers.stop(container.text)
                 } catch  where error.code == .notFound {
@@ -154,13 +160,55 @@ final class TaskWorker: Sendable {
         }
     }
 
+    /// On a runtime of the task's choice, which has images of its own, or none and takes any word for one.
+    private func bringImage(of request: ContainerRequest, credentials: RegistryCredentials?) async throws(ApusError) {
+        let runtime = try context.containers.runtime(named: request.runtime)
+        let reference = request.configuration.imageReference
+        do throws(ApusError) {
+            _ = try await runtime.image(reference)
+        } catch {
+            guard error.code == .notFound else { throw error }
+            var pull = PullRequest(reference: reference)
+            pull.credentials = credentials
+            _ = try await runtime.pull(pull) { _ in }
+        }
+    }
+
+    /// Takes the container out of every balancer, and lets the connections that it has come to their ends, for its grace period at most.
+    private func drain(_ container: ID) async {
+        let containers = context.containers
+        guard containers.isServing(container) else { return }
+        await containers.setServing(container, false)
+        await context.withdrawals.wait(for: id, atMost: context.withdrawalPatience, clock: context.clock)
+        guard let details = try? containers.inspect(container.text), !details.configuration.networkNamespacePath.isEmpty else { return }
+        let clock = context.clock
+        let end = clock.now() + (details.configuration.stopGracePeriod ?? .seconds(10))
+        while clock.now() < end, !ConcurrentTask.isCancelled {
+            guard let now = try? containers.inspect(container.text), now.state.phase == .running,
+                await containers.configuration.countConnections(now.state.processID) > 0
+            else { return }
+            do { try await clock.sleep(.milliseconds(50)) } catch { return }
+        }
+    }
+
+    private func files() throws(ApusError) -> [ContainerFile] {
+        guard let spec = task.withLock({ $0.spec.container }), !spec.secrets.isEmpty || !spec.configs.isEmpty else { return [] }
+        return try TaskFiles.files(of: spec, from: context.files())
+    }
+
     private func prepare() async throws(ApusError) -> ID {
         let task = task.withLock { $0 }
         let containers = context.containers
-        let request = try TaskContainer.request(
+        var prepared = try TaskContainer.request(
             for: task, node: context.node, hostname: context.hostname, platform: context.platform,
             isLocalNetwork: { (try? containers.network($0)) != nil })
-        try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
+        prepared.files = try files()
+        let request = prepared
+        if request.runtime.isEmpty {
+            try await context.images.bring(request.configuration.imageReference, credentials: task.spec.container?.registryCredentials)
+        } else {
+            try await bringImage(of: request, credentials: task.spec.container?.registryCredentials)
+        }
         return try await context.permits.withPermit { () async throws(ApusError) -> ID in try await containers.create(request) }
     }
 
@@ -199,7 +247,7 @@ extension ContainerEngine {
 
     /// Stops and removes every container of a task; for a node that leaves its swarm.
     public func removeTaskContainers() async {
-        setServicePorts([:])
+        setEndpoints(EndpointTable(), for: "")
         await withDiscardingTaskGroup { group in
             for (container, _) in taskContainers() {
                 group.addTask {

@@ -12,7 +12,7 @@ struct ContainerSpecValidation {
         try checkNames()
         for mount in spec.mounts { try MountValidation(mount: mount).check() }
         try checkTargets()
-        try checkFiles()
+        try FileReferences.check(spec)
     }
 
     private func invalid(_ message: String) -> ApusError { ApusError(.invalidArgument, "ContainerSpec: \(message)") }
@@ -136,11 +136,6 @@ struct ContainerSpecValidation {
                 throw invalid("duplicate mount point: \(shown(mount.target))")
             }
         }
-    }
-
-    private func checkFiles() throws(ApusError) {
-        guard spec.secrets.isEmpty else { throw ApusError(.unimplemented, "ContainerSpec.Secrets: secrets are not supported yet") }
-        guard spec.configs.isEmpty else { throw ApusError(.unimplemented, "ContainerSpec.Configs: configs are not supported yet") }
     }
 }
 

@@ -31,7 +31,7 @@ public enum ServiceValidation {
 
     // MARK: Identity
 
-    private static func checkName(_ name: String) throws(ApusError) {
+    static func checkName(_ name: String) throws(ApusError) {
         guard !name.isEmpty else { throw ApusError(.invalidArgument, "name must be provided") }
         guard name.utf8.count <= 63 else { throw ApusError(.invalidArgument, "name must be 63 characters or fewer") }
         guard isNameComponent(name) else {
@@ -135,18 +135,30 @@ public enum ServiceValidation {
         var seen: Set<String> = []
         for attachment in attachments {
             guard !attachment.target.isEmpty else { throw ApusError(.invalidArgument, "Networks: an attachment does not name its network") }
-            guard seen.insert(attachment.target).inserted else {
-                throw ApusError(.invalidArgument, "Networks: \"\(printable(attachment.target))\" is attached twice")
-            }
-            if let network = state.network(attachment.target) {
-                guard network.driver.name != "overlay", network.spec.driver?.name != "overlay" else {
-                    throw ApusError(
-                        .unimplemented, "network \(network.spec.name): overlay networks are not supported yet; services use the node's bridge")
-                }
-            } else if !["bridge", "host", "none"].contains(attachment.target) {
+            let network = state.network(attachment.target)
+            if network == nil, !NetworkDraft.predefined.contains(attachment.target) {
                 throw ApusError(.notFound, "network \(printable(attachment.target)) not found")
             }
+            guard seen.insert(network?.id.text ?? attachment.target).inserted else {
+                throw ApusError(.invalidArgument, "Networks: \"\(printable(network?.spec.name ?? attachment.target))\" is attached twice")
+            }
+            if let network, network.spec.ingress {
+                throw ApusError(
+                    .invalidArgument, "Service cannot be explicitly attached to the ingress network \"\(network.spec.name)\"; publishing a port does it")
+            }
+            guard attachment.driverOptions.isEmpty else {
+                throw ApusError(.unimplemented, "Networks: driver options of one attachment (driver-opt) are not supported; a network has options")
+            }
+            for alias in attachment.aliases where !isHostName(alias) {
+                throw ApusError(
+                    .invalidArgument, "Networks: the alias \"\(printable(alias))\" is not a name: letters and digits, with -, _ and . between them")
+            }
         }
+        guard spec.endpoint?.ports.contains(where: { $0.publishMode == .ingress }) == true, state.ingressNetwork == nil else { return }
+        throw ApusError(
+            .invalidArgument,
+            "service needs ingress network, but no ingress network is present: make one with \"network create --ingress -d overlay ingress\", "
+                + "or publish with mode=host")
     }
 
     // MARK: Words
@@ -156,6 +168,11 @@ public enum ServiceValidation {
         let bytes = Array(text.utf8)
         guard let first = bytes.first, let last = bytes.last, isAlphanumeric(first), isAlphanumeric(last) else { return false }
         return bytes.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: "-") || $0 == UInt8(ascii: "_") }
+    }
+
+    /// Labels with dots between them.
+    static func isHostName(_ text: String) -> Bool {
+        text.utf8.count <= 253 && text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { $0.utf8.count <= 63 && isNameComponent(String($0)) }
     }
 
     static func isAlphanumeric(_ byte: UInt8) -> Bool {

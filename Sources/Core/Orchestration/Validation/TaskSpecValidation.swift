@@ -5,8 +5,11 @@ struct TaskSpecValidation {
     let spec: TaskSpec
 
     func check() throws(ApusError) {
-        guard spec.runtime.isEmpty || spec.runtime == "container" else {
-            throw ApusError(.unimplemented, "TaskSpec: the runtime \"\(ServiceValidation.printable(spec.runtime))\" is not supported; container is")
+        guard spec.runtime != "plugin", spec.runtime != "attachment", spec.runtime.isEmpty || ServiceValidation.isNameComponent(spec.runtime) else {
+            throw ApusError(
+                .unimplemented,
+                "TaskSpec: the runtime \"\(ServiceValidation.printable(spec.runtime))\" is not supported; container is, and every runtime plugin by its name"
+            )
         }
         guard let container = spec.container else { throw ApusError(.invalidArgument, "TaskSpec: missing runtime: ContainerSpec must be provided") }
         try ContainerSpecValidation(spec: container).check()

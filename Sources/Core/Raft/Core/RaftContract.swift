@@ -14,6 +14,8 @@ public enum RaftInput: Sendable, Hashable {
     case readIndex(id: UInt64)
     case changeMembers(id: UInt64, MembershipChange)
     case transferLeadership(to: MemberID)
+    /// A leader asks everybody for a sign of life now.
+    case heartbeat
     /// The shell has a durable snapshot; the log before it may go.
     case snapshotTaken(SnapshotMetadata)
     /// The transport lost the way to a member, or failed to bring it a snapshot. When it is the leader, the next election comes soon.

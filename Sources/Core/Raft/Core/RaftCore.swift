@@ -95,6 +95,7 @@ public struct RaftCore: Sendable, Hashable {
         case .unreachable(let member): lost(member)
         case .stepDown: if role == .leader { becomeFollower(term: term, leader: nil) }
         case .snapshotDelivered(let member): snapshotDelivered(to: member)
+        case .heartbeat: if role == .leader { heartbeat() }
         case .campaign: if role != .leader { campaign(isPreVote: membership.voters != [id], isTransfer: false) }
         }
         output.apply += log.takeCommitted()

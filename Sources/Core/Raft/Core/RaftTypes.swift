@@ -1,3 +1,5 @@
+public import PluginAPI
+
 /// A member of a Raft group, unique for ever in its swarm; never 0.
 public struct MemberID: Hashable, Sendable, Comparable, CustomStringConvertible {
     public let number: UInt64
@@ -9,14 +11,29 @@ public struct MemberID: Hashable, Sendable, Comparable, CustomStringConvertible 
     public var description: String { String(number, radix: 16) }
 }
 
+/// Which node a member is, and where the others find it.
+public struct MemberContact: Hashable, Sendable {
+    public var node: ID
+    /// `host:port`.
+    public var address: String
+
+    public init(node: ID, address: String) {
+        self.node = node
+        self.address = address
+    }
+}
+
 /// Who takes part: voters decide, learners only follow.
 public struct Membership: Hashable, Sendable, CustomStringConvertible {
     public var voters: Set<MemberID>
     public var learners: Set<MemberID>
+    /// How each is found, as far as the group was told. With it a member knows from its own log whom to ask for votes, and where.
+    public var contacts: [MemberID: MemberContact]
 
-    public init(voters: Set<MemberID> = [], learners: Set<MemberID> = []) {
+    public init(voters: Set<MemberID> = [], learners: Set<MemberID> = [], contacts: [MemberID: MemberContact] = [:]) {
         self.voters = voters
         self.learners = learners
+        self.contacts = contacts
     }
 
     /// Voters and learners.
@@ -27,10 +44,12 @@ public struct Membership: Hashable, Sendable, CustomStringConvertible {
 
 /// One change of the membership; a group makes one at a time.
 public enum MembershipChange: Hashable, Sendable {
-    case addLearner(MemberID)
+    case addLearner(MemberID, at: MemberContact? = nil)
     /// Makes a learner a voter; refused until it has caught up.
     case promote(MemberID)
     case remove(MemberID)
+    /// Tells where a member is now.
+    case relocate(MemberID, to: MemberContact)
 }
 
 /// One entry of the replicated log.

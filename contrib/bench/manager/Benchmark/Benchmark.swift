@@ -11,8 +11,8 @@ import Wire
 
 /// Times the manager with many nodes and tasks: `manager-benchmark [nodes tasks]...`, by default 1000 100000 10000 100000.
 ///
-/// For each: the scheduler alone, the manager with the replicated store on disk (from its start until every task has a node), and the sessions
-/// and assignments of all nodes without a network. One line of JSON for each.
+/// For each: the scheduler alone, the manager with the replicated store on disk (from its start until every task has a node), the sessions
+/// and assignments of all nodes without a network, and the endpoints of all nodes with 10,000 tasks in one network. One line of JSON for each.
 @main
 struct Benchmark {
     static func main() async throws {
@@ -22,6 +22,7 @@ struct Benchmark {
         for (nodes, tasks) in sizes {
             try scheduleAlone(nodes, tasks)
             try await runManager(nodes, tasks)
+            try await runEndpoints(nodes, min(tasks, 10_000))
         }
     }
 
@@ -191,6 +192,94 @@ struct Benchmark {
                         ("heartbeat_us", seconds(beating) * 1e6 / Double(nodes.count)), ("failed_heartbeats", Double(failures)),
                         ("idle_cpu_percent", (processorSeconds() - start) / 2 * 100), ("kib_per_node", Double(max(0, memory)) / 1024 / Double(nodes.count)),
                     ])
+            }
+        }
+    }
+
+    /// All tasks run in one network, in which every node has one: every node is told of all of them, and then of a thousand that are to end.
+    static func runEndpoints(_ count: Int, _ taskCount: Int) async throws {
+        let directory = "/var/tmp/apus-bench-\(getpid())"
+        defer { try? Files.removeTree(directory) }
+        let logger = Logger(label: "bench") { _ in SwiftLogNoOpLogHandler() }
+        let store = try await ObjectStore.open(StoreConfiguration(directory: directory, logger: logger))
+        let nodes = (0..<count).map { makeNode($0) }
+        var network = Network()
+        network.id = .random()
+        network.spec.name = "front"
+        let service = makeService(0, replicas: taskCount)
+        let tasks = makeTasks(service, taskCount).enumerated().map { number, task in
+            var task = task
+            task.nodeID = nodes[number % count].id
+            task.status.state = .running
+            var place = NetworkAttachment()
+            place.network.id = network.id
+            place.addresses = ["10.1.\(number / 256 % 256).\(number % 256)/16"]
+            task.networks = [place]
+            return task
+        }
+        let cluster = ID.random()
+        try await store.update { [network] transaction throws(ApusError) in
+            var object = Cluster()
+            object.id = cluster
+            try transaction.create(.cluster(object))
+            try transaction.create(.service(service))
+            try transaction.create(.network(network))
+        }
+        try await createAll(nodes.map { .node($0) }, store)
+        try await createAll(tasks.map { .task($0) }, store)
+
+        let sessions = NodeSessions(store: store, logger: logger)
+        let told = Heard()
+        let clock = ContinuousClock()
+        await during([{ await sessions.run() }]) {
+            await until { sessions.isLeading }
+            let before = residentBytes()
+            var (begin, processor) = (clock.now, processorSeconds())
+            let clients: [@Sendable () async -> Void] = nodes.map { node in
+                { await hear(node, PeerIdentity(nodeID: node.id, role: .worker, clusterID: cluster, serial: "1"), sessions, told) }
+            }
+            await during(clients) {
+                await until { told.tasks.withLock { $0 >= count * taskCount } }
+                let (whole, wholeProcessor, memory) = (clock.now - begin, processorSeconds() - processor, residentBytes() - before)
+                let changes = min(1000, taskCount)
+                told.tasks.withLock { $0 = 0 }
+                (begin, processor) = (clock.now, processorSeconds())
+                for task in tasks.prefix(changes) {
+                    try? await store.update { transaction throws(ApusError) in
+                        var task = task
+                        task.desiredState = .shutdown
+                        try transaction.update(.task(task))
+                    }
+                }
+                await until { told.tasks.withLock { $0 >= count * changes } }
+                say(
+                    "endpoints", count, taskCount,
+                    [
+                        ("whole_s", seconds(whole)), ("whole_cpu_s", wholeProcessor), ("kib_per_node", Double(max(0, memory)) / 1024 / Double(count)),
+                        ("changes", Double(changes)), ("changes_s", seconds(clock.now - begin)), ("changes_cpu_s", processorSeconds() - processor),
+                    ])
+            }
+        }
+        await store.close()
+    }
+
+    /// A node that counts what it hears of tasks.
+    static func hear(_ node: Node, _ peer: PeerIdentity, _ sessions: NodeSessions<ObjectStore>, _ heard: Heard) async {
+        let (ids, id) = AsyncStream.makeStream(of: ID.self)
+        await withTaskGroup(of: Void.self) { streams in
+            streams.addTask {
+                var request = SessionRequest()
+                request.description = node.description
+                request.address = node.status.address
+                try? await sessions.serveSession(request, from: peer) { id.yield($0.sessionID) }
+            }
+            streams.addTask {
+                for await id in ids {
+                    var request = EndpointsRequest()
+                    request.sessionID = id
+                    try? await sessions.serveEndpoints(request, from: peer) { message in heard.tasks.withLock { $0 += message.tasks.count } }
+                    return
+                }
             }
         }
     }

@@ -1,0 +1,1 @@
+../../../Sources/Core/PluginHost/Compiler.swift

@@ -1,0 +1,106 @@
+public import GRPCCore
+public import PluginAPI
+
+extension DispatcherMethods {
+    public static let logs = MethodDescriptor(service: service, method: "Logs", type: .serverStreaming)
+    public static let publishLogs = MethodDescriptor(service: service, method: "PublishLogs", type: .clientStreaming)
+    public static let readLogs = MethodDescriptor(service: service, method: "ReadLogs", type: .serverStreaming)
+}
+
+/// Asks for what the leader wants to read of this node's logs.
+public struct LogsRequest: FieldCoded {
+    public var sessionID: ID = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "session_id", &sessionID)
+    }
+}
+
+/// Somebody reads the log of a task, or does not any more.
+public struct LogSubscription: FieldCoded {
+    public var id: ID = ""
+    /// Nobody reads it any more; of the rest only the id counts.
+    public var isEnd: Bool = false
+    public var taskID: ID = ""
+    public var standardOutput: Bool = false
+    public var standardError: Bool = false
+    public var follow: Bool = false
+    /// RFC 3339 time and a space before each line.
+    public var timestamps: Bool = false
+    /// The last lines only; `nil`: all.
+    public var tail: Int64?
+    public var since: Timestamp = .never
+    public var until: Timestamp = .never
+    /// Put before each line, after the time.
+    public var linePrefix: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "id", &id)
+        try coder.field(2, "is_end", &isEnd)
+        try coder.field(3, "task_id", &taskID)
+        try coder.field(4, "standard_output", &standardOutput)
+        try coder.field(5, "standard_error", &standardError)
+        try coder.field(6, "follow", &follow)
+        try coder.field(7, "timestamps", &timestamps)
+        try coder.field(8, "tail", &tail)
+        try coder.field(9, "since", &since)
+        try coder.field(10, "until", &until)
+        try coder.field(11, "line_prefix", &linePrefix)
+    }
+}
+
+/// A piece of a log.
+public struct PublishLogsMessage: FieldCoded {
+    public var sessionID: ID = ""
+    public var subscriptionID: ID = ""
+    /// Whole frames, as the Engine API has them; none in the first message.
+    public var data: [UInt8] = []
+    /// Why there is no more, unless the log has come to its end.
+    public var error: String = ""
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "session_id", &sessionID)
+        try coder.field(2, "subscription_id", &subscriptionID)
+        try coder.field(3, "data", &data)
+        try coder.field(4, "error", &error)
+    }
+}
+
+/// All of it was read.
+public struct PublishLogsResponse: FieldCoded {
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
+}
+
+/// Another manager reads the log of a task.
+public struct ReadLogsRequest: FieldCoded {
+    public var nodeID: ID = ""
+    /// The leader gives it an id.
+    public var subscription = LogSubscription()
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "node_id", &nodeID)
+        try coder.field(2, "subscription", &subscription)
+    }
+}
+
+/// A piece of the log that is read.
+public struct LogChunk: FieldCoded {
+    /// Whole frames.
+    public var data: [UInt8] = []
+
+    public init() {}
+
+    public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+        try coder.field(1, "data", &data)
+    }
+}
