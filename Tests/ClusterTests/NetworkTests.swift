@@ -102,8 +102,8 @@ extension ClusterTests {
                     try await home.start()
                     try await cluster.waitUntilWhole("frontend", replicas: 3, on: cluster[1])
                 }
+                // Names may pause with their engine; connections do not.
                 #expect(load.errors == [])
-                #expect(Set(load.answers.keys.map { $0.contains("visit unknown") }) == [false])
                 for frontend in frontends { #expect(try await cluster.addresses(of: "redis", asked: frontend).count == 1) }
                 #expect(try await cluster.waitUntilWhole("redis", replicas: 1, on: cluster[1]) == redis)
             }
@@ -177,7 +177,7 @@ extension ClusterTests {
                     let body: JSONValue = [
                         "Image": "busybox:latest", "Cmd": ["sleep", "1000"], "HostConfig": ["NetworkMode": "open"],
                     ]
-                    try await node.json("POST", "/images/create?fromImage=busybox&tag=latest")
+                    #expect(try await node.send("POST", "/images/create?fromImage=busybox&tag=latest").status == 200)
                     let made = try await node.json("POST", "/containers/create?name=own\(node.index)", body)
                     let id = try #require(made["Id"]?.string)
                     try await node.json("POST", "/containers/\(id)/start")
