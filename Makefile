@@ -61,9 +61,10 @@ test-vm: packages
 		echo "== Tests/VM/$$part.sh"; TEST_BINARY="$$(swift build $(SWIFT_FLAGS) --show-bin-path)/apusPackageTests.xctest" Tests/VM/$$part.sh || exit 1; done
 
 bench: stage
-	@contrib/packages.sh docker.io
+	@contrib/packages.sh docker.io wrk iperf3
 	python3 contrib/bench/bench.py --stage $(STAGE)
 	python3 contrib/bench/failures/failures.py --stage $(STAGE)
+	python3 contrib/bench/network/network.py --stage $(STAGE)
 
 completions: stage
 	$(STAGE)/bin/apus --generate-completion-script bash > contrib/completions/apus.bash

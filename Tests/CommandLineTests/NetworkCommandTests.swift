@@ -86,6 +86,7 @@ import Testing
         ]
         run.engine.answer("GET /services/web", service)
         run.engine.answer("POST /services/s1/update", [:])
+        run.engine.answer("GET /tasks", [])
         run.engine.answer("GET /networks/front", ["Id": "id-front"])
         run.engine.answer("GET /networks/back", ["Id": "id-back"])
         #expect(await run("service", "update", "--detach", "--network-rm", "front", "--network-add", "name=back,alias=db", "web") == 0, "\(run.console.errors)")

@@ -49,7 +49,8 @@ import Testing
                         try await ConcurrentTask.sleep(for: .milliseconds(100))
                     }
                 }
-                #expect(outcome.failures.isEmpty && outcome.answers.count == 2 && retransmissions == 0, "\(outcome) \(retransmissions)")
+                // How often something was sent again says how busy the machine is, and nothing of the balancer.
+                #expect(outcome.failures.isEmpty && outcome.answers.count == 2, "\(outcome), sent again \(retransmissions) times")
                 await site.end(balancers, tasks)
             }
         }
