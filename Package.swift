@@ -84,7 +84,7 @@ let package = Package(
         module("OpenSSL", in: "Sources/Support", ["COpenSSL"]),
         module("HTTPClient", in: "Sources/Support", ["CCurl"]),
         module("Netlink", in: "Sources/Support", ["CNetlink", "Namespaces"]),
-        module("NFTables", in: "Sources/Support", ["CNFTables"]),
+        module("NFTables", in: "Sources/Support", ["CLinux", "CNFTables", "Namespaces"]),
         module("IPVS", in: "Sources/Support", ["CNetlinkGeneric"]),
         module("Mesh", in: "Sources/Support", ["NFTables", "Netlink"]),
         module("PortProxy", in: "Sources/Support", ["CLinux", "Mesh", "Namespaces", "Netlink", "NFTables"]),

@@ -286,6 +286,61 @@ import Wire
         return stream
     }
 
+    private static func publishing(_ id: ID) -> Task {
+        var (task, port) = (House.task(id), PortConfig())
+        port.targetPort = 80
+        port.publishedPort = 8080
+        task.ports = [port]
+        return task
+    }
+
+    @Test func aTaskRunsWhenItListensOnThePortsThatItPublishes() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            house.listening.withLock { $0 = [] }
+            let source = FakeSource()
+            source.add(House.task("task1"))
+            try house.hire(source, tables: Self.tables(8080))
+            #expect(await eventually { house.clock.pending == [.milliseconds(5)] })
+            #expect(source.status("task1")?.state == .starting)
+            #expect(house.balancer.backends(8080) == 0)
+            house.clock.advance(by: .milliseconds(5))
+            #expect(await eventually { house.clock.pending == [.milliseconds(10)] })
+            house.listening.withLock { $0 = nil }
+            house.clock.advance(by: .milliseconds(10))
+            #expect(await source.until("task1", .running))
+            #expect(house.balancer.backends(8080) == 1)
+        }
+    }
+
+    @Test func aTaskThatNeverListensRunsAfterAWhile() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            house.listening.withLock { $0 = [] }
+            let source = FakeSource()
+            source.add(Self.publishing("task1"))
+            try house.hire(source) { $0.listeningPatience = .milliseconds(12) }
+            #expect(await eventually { house.clock.pending == [.milliseconds(5)] })
+            house.clock.advance(by: .milliseconds(5))
+            #expect(await eventually { house.clock.pending == [.milliseconds(10)] })
+            house.clock.advance(by: .milliseconds(10))
+            #expect(await source.until("task1", .running))
+        }
+    }
+
+    @Test func aTaskThatIsNotWantedAnyMoreIsNotWaitedFor() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            house.listening.withLock { $0 = [] }
+            let source = FakeSource()
+            source.add(Self.publishing("task1"))
+            try house.hire(source)
+            #expect(await eventually { house.clock.pending == [.milliseconds(5)] })
+            source.desire(.shutdown, "task1")
+            #expect(await source.until("task1", .shutdown))
+        }
+    }
+
     @Test func aTaskLeavesTheBalancerBeforeItIsStopped() async throws {
         try await House.with { house in
             house.runtime.add("nginx:latest")

@@ -109,18 +109,22 @@ struct SwarmNetworkTests {
         #expect(EndpointView.socket(text) == nil)
     }
 
+    private static func task() -> Task {
+        var task = House.task("task1")
+        var wanted = NetworkAttachmentSpec()
+        wanted.target = "mynet"
+        task.spec.networks = [wanted]
+        task.networks = [place("net", "mynet", "10.1.0.3/24"), place("ing", "ingress", "10.0.1.1/16", isIngress: true)]
+        return task
+    }
+
     @Test func aTaskIsInItsNetworksAndIsReachedByTheGateway() async throws {
         try await House.with { house in
             let engine = try house.engine
             house.runtime.add("nginx:latest")
             engine.setEndpoints(Self.table, for: "node")
             let source = FakeSource()
-            var task = House.task("task1")
-            var wanted = NetworkAttachmentSpec()
-            wanted.target = "mynet"
-            task.spec.networks = [wanted]
-            task.networks = [Self.place("net", "mynet", "10.1.0.3/24"), Self.place("ing", "ingress", "10.0.1.1/16", isIngress: true)]
-            source.add(task)
+            source.add(Self.task())
             let (stream, tables) = AsyncStream.makeStream(of: EndpointUpdate.self)
             tables.yield(EndpointUpdate(table: Self.table, number: 1))
             try house.hire(source, tables: stream)
@@ -187,6 +191,46 @@ struct SwarmNetworkTests {
         }
     }
 
+    /// An engine that is killed before the last of a network is gone.
+    @Test func anEngineThatComesBackRemovesWhatTheManagersDoNotNameAnyMore() async throws {
+        try await House.with { house in
+            house.runtime.add("nginx:latest")
+            let source = FakeSource()
+            let (stream, tables) = AsyncStream.makeStream(of: EndpointUpdate.self)
+            source.add(Self.task())
+            try house.hire(source, tables: stream)
+            tables.yield(EndpointUpdate(table: Self.table, number: 1))
+            #expect(await source.until("task1", .running))
+            house.overlay.state.withLock { $0.removeFailures = [ApusError(.conflict, "somebody is in it still")] }
+            source.desire(.shutdown, "task1")
+            #expect(await source.until("task1", .shutdown))
+            tables.yield(EndpointUpdate(table: EndpointTable(), number: 2))
+            #expect(await eventually { house.overlay.state.withLock { $0.removeFailures.isEmpty } })
+            #expect(house.overlay.state.withLock { !$0.networks.isEmpty })
+            await house.halt()
+            try await house.boot()
+            #expect(await eventually { house.overlay.state.withLock { $0.networks.isEmpty } })
+        }
+    }
+
+    @Test func aPortIsOpenWhenSomebodyListensForClients() {
+        let table = """
+              sl  local_address rem_address   st
+               0: 00000000:0050 00000000:0000 0A 0
+               1: 0100007F:0051 00000000:0000 0A 0
+               2: 0300010A:0052 0102000A:D431 01 0
+            """
+        let tableV6 = """
+              sl  local_address rem_address   st
+               0: 00000000000000000000000000000000:0053 00000000000000000000000000000000:0000 0A 0
+               1: 00000000000000000000000001000000:0054 00000000000000000000000000000000:0000 0A 0
+            """
+        func isListening(_ ports: UInt16...) -> Bool { ContainerSockets.isListening(tables: [table, tableV6], on: Set(ports)) }
+        #expect(isListening(80) && isListening(83) && isListening(80, 83))
+        #expect(!isListening(81) && !isListening(82) && !isListening(84) && !isListening(80, 85))
+        #expect(!ContainerSockets.isListening(tables: ["", "x\n1: a b c d", "h\n 0: 1 2 0A"], on: [80]))
+    }
+
     @Test func connectionsAreThoseOfClientsAlone() {
         let table = """
               sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -196,7 +240,7 @@ struct SwarmNetworkTests {
                3: 0300010A:D433 0102000A:1F90 01 00000000:00000000 00:00000000 00000000     0        0 4 1
                4: 0300010A:0050 0102000A:D434 06 00000000:00000000 00:00000000 00000000     0        0 5 1
             """
-        #expect(EstablishedConnections.count(tables: [table]) == 1)
-        #expect(EstablishedConnections.count(tables: ["", "x\n1: a b c d", "h\n 0: 1 2 01"]) == 0)
+        #expect(ContainerSockets.countConnections(tables: [table]) == 1)
+        #expect(ContainerSockets.countConnections(tables: ["", "x\n1: a b c d", "h\n 0: 1 2 01"]) == 0)
     }
 }

@@ -106,7 +106,7 @@ private struct Played {
         #expect(played.states.last == .failed)
         #expect(played.reports.last?.error == "task: non-zero exit (3)")
         #expect(played.reports.last?.exitCode == 3)
-        #expect(played.served == [true, false])
+        #expect(played.served == [], "it never took connections")
     }
 
     @Test func endsAtOnceAndIsSeenOnlyEnded() {

@@ -263,6 +263,51 @@ import Wire
         }
     }
 
+    /// What the node says counts, not how its stream ends.
+    @Test func aStreamThatEndsWithoutItsMarkWasBrokenOff() async throws {
+        try await withSwarm { _, write in
+            while true { try await ConcurrentTask.sleep(for: .seconds(60)) }
+        } _: { manager, _, _ in
+            for isComplete in [true, false] {
+                let (subscriptions, subscribe) = AsyncStream.makeStream(of: LogSubscription.self)
+                let session = Mutex<ID>("")
+                try await running([
+                    { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n2")) { message in session.withLock { $0 = message.sessionID } } }
+                ]) {
+                    #expect(await eventually { session.withLock { !$0.isEmpty } })
+                    var request = LogsRequest()
+                    request.sessionID = session.withLock { $0 }
+                    try await running([
+                        { [request] in try? await manager.sessions.serveLogs(request, from: peer("n2")) { subscribe.yield($0) } },
+                        { [request] in
+                            for await subscription in subscriptions where !subscription.isEnd {
+                                let publication = manager.sessions.publication(from: peer("n2"))
+                                var message = PublishLogsMessage()
+                                message.sessionID = request.sessionID
+                                message.subscriptionID = subscription.id
+                                message.data = [7]
+                                message.isComplete = isComplete
+                                try? await publication.take(message)
+                                publication.end()
+                                return
+                            }
+                        },
+                    ]) {
+                        #expect(await eventually { manager.sessions.contents.withLock { $0.handles["n2"]?.logs.withLock { $0 != nil } ?? false } })
+                        let pieces = Mutex(0)
+                        let read: ApusError.Code?
+                        do {
+                            try await manager.sessions.readLogs(subscription("t"), on: "n2") { _ in pieces.withLock { $0 += 1 } }
+                            read = nil
+                        } catch { read = ApusError(error).code }
+                        #expect(read == (isComplete ? nil : .unavailable))
+                        #expect(pieces.withLock { $0 } == 1)
+                    }
+                }
+            }
+        }
+    }
+
     @Test func aPipeHandsOverInOrderAndEnds() async throws {
         let pipe = LogPipe()
         let taking = ConcurrentTask {

@@ -143,7 +143,8 @@ import Wire
         piece.subscriptionID = "l"
         piece.data = [1, 0, 0, 0, 0, 0, 0, 1, 10]
         piece.error = "gone"
-        try check(piece, "PublishLogsMessage", fields: ["session_id", "subscription_id", "data", "error"])
+        piece.isComplete = true
+        try check(piece, "PublishLogsMessage", fields: ["session_id", "subscription_id", "data", "error", "is_complete"])
         try check(PublishLogsResponse(), "PublishLogsResponse", fields: [])
         var reading = ReadLogsRequest()
         reading.nodeID = "n"

@@ -127,4 +127,32 @@ import Testing
             }
         }
     }
+
+    /// libnftables ends the process when its socket has a number above 1023.
+    @Test func nftablesWorkWhenAllLowDescriptorsAreInUse() async throws {
+        try await Laboratory.run { laboratory in
+            try await NetworkNamespaces.run(in: laboratory.host) { () throws(ApusError) in
+                let first = try NFTables()
+                var taken: [Int32] = []
+                defer { for number in taken { close(number) } }
+                while taken.last ?? 0 < 1100 {
+                    let number = dup(STDERR_FILENO)
+                    guard number >= 0 else { throw ApusError(.failed, "the limit of open files is too low for this test") }
+                    taken.append(number)
+                }
+                try first.run("add table inet here")
+                // More than can be kept.
+                var contexts: [NFTables] = []
+                for number in 0..<1000 {
+                    let rules = try NFTables()
+                    #expect(try rules.run("list tables") == "table inet here\n", "context \(number)")
+                    contexts.append(rules)
+                }
+                for rules in contexts.suffix(50) { #expect(try rules.run("list tables") == "table inet here\n") }
+                contexts = []
+                try NFTables().run("delete table inet here")
+                #expect(try first.run("list tables") == "")
+            }
+        }
+    }
 }

@@ -5,6 +5,10 @@ import PortProxy
 ///
 /// A connection to one of the node's own addresses is looked up by address, protocol and port, in a fixed number of steps, and goes to the chain
 /// of its port, which gives it to the next backend in turn. Connection tracking keeps it there, whatever becomes of the chain.
+///
+/// A packet follows the rules that were in force when it came to a chain, but what it looks up in their maps is as the ruleset is at that moment: one
+/// that a change overtakes in between finds nothing in the old rule's map. Hence everything that translates is there twice, in two base chains: to the
+/// second one comes only what the first has left alone, and there it meets the new rules.
 enum BalancerRules {
     static let table = "apus-balancer"
 
@@ -57,9 +61,14 @@ enum BalancerRules {
         add rule inet apus-balancer guard iifname != "lo" ip saddr 127.0.0.0/8 drop
         add chain inet apus-balancer prerouting { type nat hook prerouting priority -100; policy accept; }
         add rule inet apus-balancer prerouting fib daddr type local jump services
+        add chain inet apus-balancer prerouting-again { type nat hook prerouting priority -99; policy accept; }
+        add rule inet apus-balancer prerouting-again fib daddr type local jump services
         add chain inet apus-balancer output { type nat hook output priority -100; policy accept; }
         add rule inet apus-balancer output ip6 daddr ::1 return
         add rule inet apus-balancer output fib daddr type local jump services
+        add chain inet apus-balancer output-again { type nat hook output priority -99; policy accept; }
+        add rule inet apus-balancer output-again ip6 daddr ::1 return
+        add rule inet apus-balancer output-again fib daddr type local jump services
         add chain inet apus-balancer input { type filter hook input priority 0; policy accept; }
         add rule inet apus-balancer input ip daddr . meta l4proto . th dport @refused-bound goto refuse
         add rule inet apus-balancer input ip6 daddr . meta l4proto . th dport @refused-bound6 goto refuse

@@ -4,6 +4,7 @@ import PluginAPI
 ///
 /// A connection that the container opens to a virtual address is looked up in one step and goes to the chain of its service, which gives it to the next
 /// backend in turn. The source stays, so the backend sees its client; connection tracking keeps it there, whatever becomes of the chain.
+/// What translates is there twice, for the reason that ``BalancerRules`` has.
 enum SandboxRules {
     static let table = "apus-services"
 
@@ -57,6 +58,9 @@ enum SandboxRules {
         add chain inet apus-services output { type nat hook output priority -100; policy accept; }
         add rule inet apus-services output ip daddr vmap @services
         add rule inet apus-services output ip6 daddr vmap @services6
+        add chain inet apus-services output-again { type nat hook output priority -99; policy accept; }
+        add rule inet apus-services output-again ip daddr vmap @services
+        add rule inet apus-services output-again ip6 daddr vmap @services6
         add chain inet apus-services refusing { type filter hook output priority 0; policy accept; }
         add rule inet apus-services refusing ip daddr @refused goto refuse
         add rule inet apus-services refusing ip6 daddr @refused6 goto refuse

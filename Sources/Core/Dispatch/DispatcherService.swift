@@ -61,7 +61,7 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
                 publication.end()
                 return StreamingServerResponse(single: ServerResponse(message: PublishLogsResponse()))
             } catch {
-                publication.breakOff(error)
+                publication.end(error)
                 throw status(error)
             }
         }

@@ -146,14 +146,15 @@ public final class LogPublication<Store: SwarmStore>: Sendable {
         }
         if !message.data.isEmpty { try await current.pipe.give(message.data) }
         if !message.error.isEmpty { current.pipe.finish(ApusError(.failed, message.error)) }
+        if message.isComplete { current.pipe.finish() }
     }
 
-    /// That was all.
-    public func end() { reading.withLock { $0 }?.pipe.finish() }
-
-    /// The node sends no more, although there may be more.
-    public func breakOff(_ error: any Error) {
+    /// The node sends no more. Without its word that the log is complete, there may be more: a stream can end in good order although its
+    /// node is cut off.
+    /// - Parameter error: what ended the stream, if it did not end by itself.
+    public func end(_ error: (any Error)? = nil) {
         guard let reading = reading.withLock({ $0 }) else { return }
-        reading.pipe.finish(ApusError(.unavailable, "node \(reading.node) broke off: \(DispatcherFailure(error).error.message)"))
+        let reason = error.map { ": \(DispatcherFailure($0).error.message)" } ?? ""
+        reading.pipe.finish(ApusError(.unavailable, "node \(reading.node) broke off\(reason)"))
     }
 }

@@ -66,10 +66,11 @@ extension RemoteDispatcher {
                 message.data = data
                 try await send(message)
             }
+            message.isComplete = true
         } catch {
             if ConcurrentTask.isCancelled { throw error }
             message.error = ApusError(error).message
-            try await send(message)
         }
+        try await send(message)
     }
 }

@@ -41,7 +41,7 @@ struct LocalDispatcherClient: DispatcherClient {
             try await produce { try await publication.take($0) }
             publication.end()
         } catch {
-            publication.breakOff(error)
+            publication.end(error)
             throw failure(error)
         }
     }

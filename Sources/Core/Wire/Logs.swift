@@ -61,6 +61,8 @@ public struct PublishLogsMessage: FieldCoded {
     public var data: [UInt8] = []
     /// Why there is no more, unless the log has come to its end.
     public var error: String = ""
+    /// The log has come to its end. A stream that ends without one was broken off, whatever the transport says.
+    public var isComplete: Bool = false
 
     public init() {}
 
@@ -69,6 +71,7 @@ public struct PublishLogsMessage: FieldCoded {
         try coder.field(2, "subscription_id", &subscriptionID)
         try coder.field(3, "data", &data)
         try coder.field(4, "error", &error)
+        try coder.field(5, "is_complete", &isComplete)
     }
 }
 

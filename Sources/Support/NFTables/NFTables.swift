@@ -1,34 +1,23 @@
-import CNFTables
-import Glibc
 import PluginAPI
-import Synchronization
 
 /// The nftables of one network namespace, by libnftables.
 ///
 /// A context keeps its netlink socket: closing one after something was deleted waits for the kernel's clean-up (10 ms or more), so it pays
-/// to keep a context for as long as the namespace is used. All calls must come from threads that are in the namespace in which the context was
-/// made, because libnftables opens its socket again after some errors.
+/// to keep this for as long as the namespace is used. Where too many are kept already, each call has a context of its own. All calls must come
+/// from threads that are in the namespace in which this was made, because libnftables opens its socket again after some errors.
 public final class NFTables: Sendable {
-    private struct Context: ~Copyable {
-        nonisolated(unsafe) let pointer: OpaquePointer
-
-        deinit { nft_ctx_free(pointer) }
-    }
-
-    private let context: Mutex<Context>
+    private let thread: NFTablesThread
+    /// `nil` where each call has its own.
+    private let context: NFTablesContext?
 
     /// Opens the nftables of the calling thread's namespace.
     /// - Throws: `unavailable` when libnftables gives no context.
     public init() throws(ApusError) {
-        guard let pointer = nft_ctx_new(UInt32(NFT_CTX_DEFAULT)) else {
-            throw ApusError(.unavailable, "libnftables gives no context; is this process root, and does the kernel have nf_tables?")
-        }
-        guard nft_ctx_buffer_output(pointer) == 0, nft_ctx_buffer_error(pointer) == 0 else {
-            nft_ctx_free(pointer)
-            throw ApusError(.failed, "libnftables cannot buffer its output: out of memory")
-        }
-        context = Mutex(Context(pointer: pointer))
+        thread = try NFTablesThread.shared()
+        context = try thread.open()
     }
+
+    deinit { if let context { thread.close(context) } }
 
     /// Runs commands in the language of nft(8) as one transaction: all of them are in force afterwards, or none.
     ///
@@ -36,15 +25,12 @@ public final class NFTables: Sendable {
     /// - Throws: `notFound`, `conflict`, `permissionDenied` or `unavailable` by the kernel's reason, else `failed`; the message has what libnftables says first.
     @discardableResult
     public func run(_ commands: String, json: Bool = false) throws(ApusError) -> String {
-        let result: Result<String, ApusError> = context.withLock { context in
-            nft_ctx_output_set_flags(context.pointer, json ? UInt32(NFT_CTX_OUTPUT_JSON) : 0)
-            let code = nft_run_cmd_from_buffer(context.pointer, commands)
-            // Reading a buffer empties it: both must be read, or the next call would give them again.
-            let output = nft_ctx_get_output_buffer(context.pointer).map { String(cString: $0) } ?? ""
-            let complaint = nft_ctx_get_error_buffer(context.pointer).map { String(cString: $0) } ?? ""
-            return code == 0 ? .success(output) : .failure(Self.error(complaint))
+        try thread.run { [context] () throws(ApusError) in
+            if let context { return try context.run(commands, json: json) }
+            let context = try NFTablesContext()
+            defer { context.free() }
+            return try context.run(commands, json: json)
         }
-        return try result.get()
     }
 
     /// The error for what libnftables printed: its first complaint, without the position and the echo of the input.

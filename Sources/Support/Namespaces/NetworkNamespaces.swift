@@ -70,7 +70,8 @@ public enum NetworkNamespaces {
     }
 
     /// Moves the calling thread, which must be a dedicated one, into the namespace at `path`; `nil` leaves it where it is.
-    static func enter(_ path: String?) throws(ApusError) {
+    /// - Throws: `notFound` when nothing is at `path`, `failed` when it cannot be entered.
+    public static func enter(_ path: String?) throws(ApusError) {
         guard let path else { return }
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw .system("cannot open the network namespace \(path)") }

@@ -10,6 +10,7 @@ final class FakeNetwork: NetworkDriver {
         var networks: Set<ID> = []
         var attached: [ID: AttachRequest] = [:]
         var attachFailures: [ApusError] = []
+        var removeFailures: [ApusError] = []
         var attaches = 0
         var made: [ID: LocalNetwork] = [:]
         var peers: [ID: [NetworkPeer]] = [:]
@@ -30,10 +31,13 @@ final class FakeNetwork: NetworkDriver {
     }
 
     func remove(_ network: LocalNetwork) async throws(ApusError) {
-        state.withLock { state in
+        let failure: ApusError? = state.withLock { state in
+            if !state.removeFailures.isEmpty { return state.removeFailures.removeFirst() }
             state.networks.remove(network.id)
             state.peers[network.id] = nil
+            return nil
         }
+        if let failure { throw failure }
     }
 
     func setPeers(_ request: PeersRequest) async throws(ApusError) { state.withLock { $0.peers[request.network.id] = request.peers } }

@@ -24,6 +24,8 @@ final class House: Sendable {
     let names = FakeNames()
     /// Of every container's clients.
     let connections = Mutex(0)
+    /// The ports on which every container listens; `nil`: on all.
+    let listening = Mutex<Set<UInt16>?>(nil)
     let withdrawn: (stream: AsyncStream<Set<ID>>, yield: AsyncStream<Set<ID>>.Continuation) = {
         let (stream, continuation) = AsyncStream.makeStream(of: Set<ID>.self)
         return (stream, continuation)
@@ -62,6 +64,7 @@ final class House: Sendable {
         configuration.routesPath = "/nonexistent"
         configuration.isHostPortFree = { [self] _, _, port in !heldPorts.withLock { $0.contains(port) } }
         configuration.countConnections = { [self] _ in connections.withLock { $0 } }
+        configuration.isListening = { [self] _, ports in listening.withLock { $0?.isSuperset(of: ports) ?? true } }
         configuration.resolverPath = folder + "/resolv.conf"
         var logger = Logger(label: "test")
         logger.logLevel = .critical

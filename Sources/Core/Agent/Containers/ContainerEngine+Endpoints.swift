@@ -23,6 +23,19 @@ struct AppliedNetworks: Sendable {
         var network: LocalNetwork
         var driver: String
         var peers: [NetworkPeer]?
+        /// As the managers said it, and this node with it: kept for as long as the network is on this node.
+        var entry: EndpointNetwork
+        var home: EndpointNode
+
+        /// `nil` when the table does not have it, or this node has no address for it.
+        init?(_ id: ID, in table: EndpointTable, on node: ID) {
+            guard let entry = table.networks[id], let home = table.nodes[node], let local = EndpointView(table: table, node: node).localNetwork(id)
+            else { return nil }
+            network = local
+            driver = EndpointView.driverName(entry.network)
+            self.entry = entry
+            self.home = home
+        }
     }
 
     var balance: BalancerState?
@@ -67,8 +80,7 @@ extension ContainerEngine {
 
     private func wantedNetwork(_ id: ID) -> AppliedNetworks.SwarmNetwork? {
         let (table, node) = state.withLock { ($0.endpoints, $0.node) }
-        guard let entry = table.networks[id], let local = EndpointView(table: table, node: node).localNetwork(id) else { return nil }
-        return AppliedNetworks.SwarmNetwork(network: local, driver: EndpointView.driverName(entry.network))
+        return AppliedNetworks.SwarmNetwork(id, in: table, on: node)
     }
 
     /// Makes a network of the swarm on this node, with everybody who is in it.
@@ -218,7 +230,9 @@ extension ContainerEngine {
     private func writeBalance() async {
         let (bytes, saved) = state.withLock { state in
             let serving = state.records.values.filter(\.isServing).map(\.id.text)
-            let balance = SavedBalance(table: state.endpoints, node: state.node, servicePorts: state.servicePorts, serving: serving)
+            let leaving = state.applied.networks.values.filter { state.endpoints.networks[$0.network.id] == nil }
+            let balance = SavedBalance(
+                table: state.endpoints, node: state.node, servicePorts: state.servicePorts, serving: serving, leaving: leaving)
             return (ProtobufFields.encode(balance), state.savedBalance)
         }
         guard bytes != saved else { return }

@@ -99,11 +99,7 @@ public final class ContainerEngine: Sendable {
             state.servicePorts = balance.servicePorts
             state.endpoints = balance.table
             state.node = balance.node
-            let view = EndpointView(table: balance.table, node: balance.node)
-            for (id, entry) in balance.table.networks {
-                guard let local = view.localNetwork(id) else { continue }
-                state.applied.networks[id] = AppliedNetworks.SwarmNetwork(network: local, driver: EndpointView.driverName(entry.network))
-            }
+            state.applied.networks = balance.networks
             for container in containers { adopt(container, in: &state, serving: balance.serving) }
         }
         await removeStrayNamespaces()

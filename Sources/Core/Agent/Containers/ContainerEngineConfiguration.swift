@@ -20,7 +20,13 @@ public struct ContainerEngineConfiguration: Sendable {
     /// Whether a program of the host holds a port. Replaced in tests.
     public var isHostPortFree: @Sendable (TransportProtocol, IPAddress?, UInt16) -> Bool = { HostPorts.isFree($0, $1, $2) }
     /// The connections that clients have with the network namespace of a process. Replaced in tests.
-    public var countConnections: @Sendable (_ process: Int64) async -> Int = { await EstablishedConnections.count(process: $0) }
+    public var countConnections: @Sendable (_ process: Int64) async -> Int = {
+        await ContainerSockets.countConnections(process: $0)
+    }
+    /// Whether somebody listens on all these TCP ports in the network namespace of a process. Replaced in tests.
+    public var isListening: @Sendable (_ process: Int64, _ ports: Set<UInt16>) async -> Bool = {
+        await ContainerSockets.isListening(process: $0, on: $1)
+    }
 
     public init(stateDirectory: String, executionRoot: String) {
         self.stateDirectory = stateDirectory

@@ -40,6 +40,7 @@ struct SavedBalance: FieldCoded {
     private var message = EndpointsMessage()
     private var ports: [ServicePortsEntry] = []
     private var servingContainers: [String] = []
+    private var leaving: [LeavingEntry] = []
 
     /// The ports of a service, where there is no table.
     private struct ServicePortsEntry: FieldCoded {
@@ -54,6 +55,20 @@ struct SavedBalance: FieldCoded {
         }
     }
 
+    /// A network that the managers do not name any more, and that is on this node still.
+    private struct LeavingEntry: FieldCoded {
+        var network = EndpointNetwork()
+        /// This node when the network was made.
+        var home = EndpointNode()
+
+        init() {}
+
+        mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
+            try coder.field(1, "Network", &network)
+            try coder.field(2, "Home", &home)
+        }
+    }
+
     init() {}
 
     mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
@@ -61,9 +76,12 @@ struct SavedBalance: FieldCoded {
         try coder.field(2, "Endpoints", &message)
         try coder.field(3, "Services", &ports)
         try coder.field(4, "Serving", &servingContainers)
+        try coder.field(5, "Leaving", &leaving)
     }
 
-    init(table: EndpointTable, node: ID, servicePorts: [ID: [PortConfig]], serving: [String]) {
+    init(
+        table: EndpointTable, node: ID, servicePorts: [ID: [PortConfig]], serving: [String], leaving: [AppliedNetworks.SwarmNetwork]
+    ) {
         self.node = node
         message.isFull = true
         message.nodes = table.nodes.values.sorted { $0.id < $1.id }
@@ -77,6 +95,27 @@ struct SavedBalance: FieldCoded {
             return entry
         }
         servingContainers = serving.sorted()
+        self.leaving = leaving.sorted { $0.network.id < $1.network.id }.map { network in
+            var entry = LeavingEntry()
+            entry.network = network.entry
+            entry.home = network.home
+            return entry
+        }
+    }
+
+    /// Those that were on this node, and those that may have been.
+    var networks: [ID: AppliedNetworks.SwarmNetwork] {
+        let table = table
+        var networks: [ID: AppliedNetworks.SwarmNetwork] = [:]
+        for id in table.networks.keys { networks[id] = AppliedNetworks.SwarmNetwork(id, in: table, on: node) }
+        for entry in leaving {
+            var past = EndpointTable()
+            let id = entry.network.network.id
+            past.networks[id] = entry.network
+            past.nodes[entry.home.id] = entry.home
+            networks[id] = networks[id] ?? AppliedNetworks.SwarmNetwork(id, in: past, on: entry.home.id)
+        }
+        return networks
     }
 
     var servicePorts: [ID: [PortConfig]] { Dictionary(ports.map { ($0.service, $0.ports) }) { first, _ in first } }

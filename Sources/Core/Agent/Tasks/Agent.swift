@@ -11,6 +11,8 @@ public struct AgentConfiguration: Sendable {
     public var concurrency: Int
     /// How long a task that is to end waits at most until no other node sends connections to it any more, when the managers do not say so.
     public var withdrawalPatience: Duration = .seconds(3)
+    /// How long a task without a health check is given to listen on the TCP ports that it publishes before it counts as running.
+    public var listeningPatience: Duration = .seconds(5)
     /// How long a pull's result stands for other tasks of the same image.
     public var pullMemory: Duration = .seconds(10)
     /// How long a task waits for a registry when the image is here already.
@@ -59,7 +61,8 @@ public final class Agent: Sendable {
                 runtime: containers.runtime, clock: clock, tasks: background,
                 configuration: .init(memory: configuration.pullMemory, patience: configuration.pullPatience), logger: logger),
             reporter: reporter, withdrawals: withdrawals, files: { [source] in source.files() }, permits: Semaphore(configuration.concurrency),
-            withdrawalPatience: endpoints == nil ? .zero : configuration.withdrawalPatience, clock: clock, logger: logger)
+            withdrawalPatience: endpoints == nil ? .zero : configuration.withdrawalPatience,
+            listeningPatience: configuration.listeningPatience, clock: clock, logger: logger)
         await withDiscardingTaskGroup { group in
             group.addTask { await reporter.run() }
             if let endpoints {

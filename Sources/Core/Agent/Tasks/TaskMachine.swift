@@ -155,7 +155,8 @@ struct TaskMachine: Sendable, Hashable {
                 isUnwell = true
                 return serve(false)
             }
-            return observation.health == .healthy || observation.health == .none ? running() : []
+            // Without a health check, the end of the start says when it takes connections.
+            return observation.health == .healthy || observation.health == .none && action != .start ? running() : []
         case .exited, .dead:
             guard stage == .running || stage == .prepared && action == .start else { return [] }
             lastExitCode = observation.state.exitCode

@@ -2,6 +2,7 @@ import Dispatcher
 import Logging
 import PluginAPI
 import Synchronization
+import Wire
 
 /// What the tasks of an agent share.
 struct TaskContext: Sendable {
@@ -18,6 +19,7 @@ struct TaskContext: Sendable {
     var permits: Semaphore
     /// At most from leaving the balancer of this node until all others have left it too.
     var withdrawalPatience: Duration
+    var listeningPatience: Duration
     var clock: EngineClock
     var logger: Logger
 }
@@ -130,6 +132,7 @@ final class TaskWorker: Sendable {
                 // Its files are gone when the machine has started since the container was made.
                 try await containers.restoreFiles(try files(), of: container)
                 try await context.permits.withPermit { () async throws(ApusError) -> Void in _ = try await containers.start(container.text) }
+                await self.awaitListening(container)
                 let health = (try? containers.inspect(container.text))?.health
                 return .started(isWell: health == nil || health?.status == .healthy)
             } catch {
@@ -171,6 +174,24 @@ final class TaskWorker: Sendable {
             var pull = PullRequest(reference: reference)
             pull.credentials = credentials
             _ = try await runtime.pull(pull) { _ in }
+        }
+    }
+
+    /// Who is told that the task runs gives it connections at once, so that it must listen on the ports that it publishes. Programs that never do
+    /// are not waited for long; those with a health check are waited for by that.
+    private func awaitListening(_ container: ID) async {
+        let containers = context.containers
+        let task = task.withLock { $0 }
+        let published = task.ports + (containers.endpoints.services[task.serviceID]?.ports ?? [])
+        let ports = Set(published.filter { $0.transport == .tcp }.compactMap { UInt16(exactly: $0.targetPort) })
+        guard !ports.isEmpty, (try? containers.inspect(container.text))?.health == nil else { return }
+        let clock = context.clock
+        let end = clock.now() + context.listeningPatience
+        var pause: Duration = .milliseconds(5)
+        while clock.now() < end, let state = try? containers.inspect(container.text).state, state.phase == .running {
+            if await containers.configuration.isListening(state.processID, ports) { return }
+            do { try await clock.sleep(pause) } catch { return }
+            pause = min(pause * 2, .milliseconds(100))
         }
     }
 
