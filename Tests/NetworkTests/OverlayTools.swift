@@ -60,9 +60,13 @@ func sendWhole(from namespace: String, to address: String, port: UInt16, count: 
         setsockopt(
             client.descriptor, Int32(isIPv4 ? IPPROTO_IP : IPPROTO_IPV6), isIPv4 ? IP_MTU_DISCOVER : 23, &discovery, socklen_t(MemoryLayout<Int32>.size))
         let bytes = [UInt8](repeating: 7, count: count)
-        guard send(client.descriptor, bytes, count, 0) == count else { return nil }
-        var answer: [UInt8] = [0, 0]
-        return recv(client.descriptor, &answer, 2, 0) > 0
+        // A datagram may be lost, as when an interface has just come up.
+        for _ in 0..<5 {
+            guard send(client.descriptor, bytes, count, 0) == count else { return nil }
+            var answer: [UInt8] = [0, 0]
+            if recv(client.descriptor, &answer, 2, 0) > 0 { return true }
+        }
+        return false
     }
 }
 
