@@ -68,9 +68,9 @@ struct RootOptions: ParsableArguments {
         return path.hasSuffix("/") ? String(path.dropLast()) : path
     }
 
-    func logger() -> Logger {
+    func logger(_ level: Logger.Level = .info) -> Logger {
         var logger = Logger(label: "apusd") { StreamLogHandler.standardError(label: $0) }
-        logger.logLevel = debug ? .debug : .info
+        logger.logLevel = debug ? .debug : level
         return logger
     }
 }
@@ -126,7 +126,7 @@ struct Clean: AsyncParsableCommand {
     @OptionGroup var roots: RootOptions
 
     func run() async throws {
-        try await EngineCleaner(configuration: roots.configuration(), logger: roots.logger()).run()
+        try await EngineCleaner(configuration: roots.configuration(), logger: roots.logger(.warning)).run()
     }
 }
 

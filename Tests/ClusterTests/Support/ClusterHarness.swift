@@ -30,7 +30,7 @@ final class ClusterHarness: Sendable {
 
     // MARK: Beginning and end
 
-    /// Makes engines, runs the body, removes everything.
+    /// Makes engines, runs the body, removes everything. With `APUS_CLUSTER_BALANCER` that balancer is enabled on all of them.
     /// - Parameters:
     ///   - managers: Joined as managers of one swarm, number 1 first. None: no swarm is made.
     ///   - workers: Joined as workers; their numbers follow.
@@ -98,6 +98,13 @@ final class ClusterHarness: Sendable {
                 "python3", "\(Self.repository)/contrib/images/push.py", "/var/cache/apus-images/\(image).tar", Self.registryURL, "library/\(image):latest")
         }
         for node in nodes { try await node.start() }
+        if let balancer = getenv("APUS_CLUSTER_BALANCER").map({ String(cString: $0) }) {
+            for node in nodes {
+                try await node.json("POST", "/plugins/balancer/\(balancer)/enable")
+                let inForce = try await node.get("/info")["Balancer"]?["Name"]?.string
+                #expect(inForce == balancer, "engine \(node.index): what balances is \(inForce ?? "")")
+            }
+        }
         guard managers > 0 else { return }
         try await initialize(self[1])
         if let heartbeat { try await updateSwarm { $0["Dispatcher"] = ["HeartbeatPeriod": .integer(heartbeat * 1_000_000_000)] } }
