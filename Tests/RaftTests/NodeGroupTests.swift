@@ -143,6 +143,33 @@ import Testing
         await group.closeAll()
     }
 
+    /// Also of the one who leads next: it asked as a follower, and nobody but itself can answer any more.
+    @Test func aReadOutlivesTheLeaderThatWasAsked() async throws {
+        // Waiting is not what ends it.
+        let group = try await three { $0.readTicks = 1_000_000 }
+        try await group.propose(command(0))
+        let old = try await group.leader()
+        let others = try (1...3 as ClosedRange<UInt64>).filter { $0 != old.status.id.number }.map { try group.node($0) }
+        try await group.wait("all to follow") { others.allSatisfy { $0.role.leader == old.status.id } }
+        _ = group.state.withLock { $0.cut.insert(old.status.id) }
+        let answered = Mutex(0)
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            for node in others {
+                tasks.addTask {
+                    // Refused it may be, while nobody leads; then it is asked again.
+                    while (try? await node.readBarrier()) == nil { try await ConcurrentTask.sleep(for: .milliseconds(2)) }
+                    answered.withLock { $0 += 1 }
+                }
+            }
+            defer { tasks.cancelAll() }
+            do { try await group.wait("both reads") { answered.withLock { $0 } == 2 } } catch {
+                await group.closeAll()
+                throw error
+            }
+        }
+        await group.closeAll()
+    }
+
     @Test func oneMemberGoesOnAlone() async throws {
         let group = try await three()
         for number in 0..<10 { try await group.propose(command(number)) }
