@@ -20,10 +20,9 @@ import time
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
-sys.path.insert(0, os.path.join(HERE, "..", "failures"))
 
-from failures import IMAGES, PATIENCE, REGISTRY, Cluster, say
-from machine import BenchError, run, wait_until
+from cluster import PATIENCE, Cluster, say
+from machine import BenchError, end_by_interrupt, load_average, run, wait_until
 
 PORT = 8080
 
