@@ -247,7 +247,8 @@ def main():
         except KeyboardInterrupt:
             problems.append(f"{name}: interrupted")
             break
-    table(clock.rows)
+    if clock.rows:
+        table(clock.rows)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({what: times for what, (_, times) in clock.rows.items()}, file, indent=1)

@@ -27,8 +27,17 @@ from machine import BenchError, NetworkNamespace, Process, end_by_interrupt, end
 
 PATIENCE = 900
 TICKS = os.sysconf("SC_CLK_TCK")
-# One connection of each node, files, and some.
-DESCRIPTORS = 65_536
+
+
+def allow_descriptors(count):
+    """Children may have so many open: one connection of each node, and some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard if hard == resource.RLIM_INFINITY or hard >= count else count))
+    except ValueError as error:
+        raise BenchError(f"{count} open files are needed, {hard} are allowed here") from error
 
 
 class Child:
@@ -166,7 +175,7 @@ def main():
             run("swift", "build", "-c", "release", "--package-path", HERE)
             options.program = run("swift", "build", "-c", "release", "--package-path", HERE, "--show-bin-path").strip() + "/manager-benchmark"
         print(f"load before: {load_average():.1f} on {os.cpu_count()} processors")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, max(DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+        allow_descriptors(max(options.sizes) + 1000)
         namespace = NetworkNamespace(os.path.basename(directory))
         for nodes in options.sizes:
             for name, results, measure in (

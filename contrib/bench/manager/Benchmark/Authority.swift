@@ -16,9 +16,9 @@ struct Authority {
         let key = try PrivateKey.generate()
         let root = try CertificateSigning.selfSigned(
             key: key, subject: DistinguishedName(commonName: "swarm-ca"), now: SystemClock().now(), lifetime: .seconds(86_400))
-        try Files.overwrite(try root.pem(), at: "\(folder)/root.pem")
-        try Files.overwrite(try key.pem(), at: "\(folder)/root.key")
-        try Files.overwrite(cluster.text, at: "\(folder)/cluster")
+        try Files.writeAtomically(Array(try root.pem().utf8), to: "\(folder)/root.pem")
+        try Files.writeAtomically(Array(try key.pem().utf8), to: "\(folder)/root.key")
+        try Files.writeAtomically(Array(cluster.text.utf8), to: "\(folder)/cluster")
         return try load(folder)
     }
 

@@ -17,7 +17,15 @@ import Wire
 /// Over TLS, in two processes: `manager-benchmark serve FOLDER NODES TASKS` and `manager-benchmark nodes FOLDER PORT NODES TASKS`.
 @main
 struct Benchmark {
-    static func main() async throws {
+    static func main() async {
+        do { try await run() } catch {
+            // On the way out of a measurement a backtrace tells nobody anything.
+            Output.line("\(error)", to: STDERR_FILENO)
+            exit(1)
+        }
+    }
+
+    private static func run() async throws {
         let arguments = CommandLine.arguments.dropFirst().map { String($0) }
         if arguments.first == "serve" || arguments.first == "nodes" {
             let values = arguments.dropFirst(2).compactMap { Int($0) }
@@ -331,8 +339,8 @@ struct Benchmark {
 
 enum Output {
     /// Unbuffered, so that a long run can be followed.
-    static func line(_ text: String) {
+    static func line(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
         let bytes = Array("\(text)\n".utf8)
-        _ = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
     }
 }
