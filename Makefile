@@ -18,7 +18,7 @@ help:
 	@echo "make run      build, start an engine and a service of five, show it; make stop ends it"
 	@echo "make test     run all tests"
 	@echo "make test-vm  run those that need another kernel, in a virtual machine"
-	@echo "make bench    measure beside Docker"
+	@echo "make bench    measure, beside Docker, etcd and grpc-swift; PARTS=\"network failures\" for some parts only"
 	@echo "make install  install into PREFIX ($(PREFIX))"
 	@echo "make format | lint | completions | clean"
 
@@ -60,11 +60,10 @@ test-vm: packages
 	@for part in balancer encryption runtime; do \
 		echo "== Tests/VM/$$part.sh"; TEST_BINARY="$$(swift build $(SWIFT_FLAGS) --show-bin-path)/apusPackageTests.xctest" Tests/VM/$$part.sh || exit 1; done
 
+# One part alone: make bench PARTS=network. Parts: engines failures network commits manager transport.
+PARTS ?=
 bench: stage
-	@contrib/packages.sh docker.io wrk iperf3
-	python3 contrib/bench/bench.py --stage $(STAGE)
-	python3 contrib/bench/failures/failures.py --stage $(STAGE)
-	python3 contrib/bench/network/network.py --stage $(STAGE)
+	contrib/bench/run.sh $(STAGE) $(PARTS)
 
 completions: stage
 	$(STAGE)/bin/apus --generate-completion-script bash > contrib/completions/apus.bash

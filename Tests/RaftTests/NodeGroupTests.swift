@@ -143,6 +143,40 @@ import Testing
         await group.closeAll()
     }
 
+    /// Also of the one who leads next: it asked as a follower, and nobody but itself can answer any more.
+    @Test func aReadOutlivesTheLeaderThatWasAsked() async throws {
+        // Waiting is not what ends it.
+        let group = try await three { $0.readTicks = 1_000_000 }
+        try await group.propose(command(0))
+        let old = try await group.leader()
+        let others = try (1...3 as ClosedRange<UInt64>).filter { $0 != old.status.id.number }.map { try group.node($0) }
+        try await group.wait("all to follow") { others.allSatisfy { $0.role.leader == old.status.id } }
+        _ = group.state.withLock { $0.cut.insert(old.status.id) }
+        let answered = Count()
+        await withTaskGroup(of: Void.self) { tasks in
+            for node in others { tasks.addTask { await Self.read(node, answered) } }
+            // Closing ends those that would wait for ever.
+            do { try await group.wait("both reads") { answered.value == 2 } } catch { await group.closeAll() }
+            tasks.cancelAll()
+        }
+        await group.closeAll()
+    }
+
+    /// Counts a read that was answered. While nobody leads it is refused, and asked again.
+    private static func read(_ node: RaftNode, _ answered: Count) async {
+        while !ConcurrentTask.isCancelled {
+            if (try? await node.readBarrier()) != nil { return answered.add() }
+            try? await ConcurrentTask.sleep(for: .milliseconds(2))
+        }
+    }
+
+    private final class Count: Sendable {
+        private let state = Mutex(0)
+
+        var value: Int { state.withLock { $0 } }
+        func add() { state.withLock { $0 += 1 } }
+    }
+
     @Test func oneMemberGoesOnAlone() async throws {
         let group = try await three()
         for number in 0..<10 { try await group.propose(command(number)) }

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -21,7 +20,7 @@ sys.dont_write_bytecode = True
 
 from api import POLL_SECONDS
 from engines import IMAGES, Apus, Docker, engine_programs, packages_installed, swift_libraries
-from machine import BenchError, load_average, run, unmount_below, wait_until
+from machine import BenchError, end_by_interrupt, load_average, run, shielded, unmount_below, wait_until
 
 IMAGE = "nginx:latest"
 ARCHIVE = os.path.join(os.environ.get("APUS_IMAGE_CACHE", "/var/cache/apus-images"), "nginx.tar")
@@ -157,12 +156,7 @@ def main():
     packages_installed()
     run(f"{IMAGES}/build-images.sh")
 
-    def interrupted(_number, _frame):
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupted)
-    signal.signal(signal.SIGTERM, interrupted)
-    signal.signal(signal.SIGHUP, interrupted)
+    end_by_interrupt()
     directory = tempfile.mkdtemp(prefix="apus-bench-", dir="/var/tmp")
     os.chmod(directory, 0o711)
     results, loads, failure = {"docker": {}, "apus": {}}, [], None
@@ -211,12 +205,9 @@ def measure_engine(name, number, directory, options, results):
     try:
         measure_round(engine, options.replicas, keep)
     finally:
-        # A second interrupt must not stop the cleaning.
-        previous = {kind: signal.signal(kind, signal.SIG_IGN) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        for problem in engine.close():
-            say(problem)
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
+        with shielded():
+            for problem in engine.close():
+                say(problem)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,37 @@
 """What the bench needs of the machine: processes, network namespaces, mounts, memory."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import time
 
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class BenchError(Exception):
     """Says what went wrong and where to look."""
+
+
+def end_by_interrupt():
+    """Lets every signal that asks for an end raise KeyboardInterrupt, so that everything is cleaned up."""
+    def interrupted(_number, _frame):
+        raise KeyboardInterrupt
+
+    for number in INTERRUPTS:
+        signal.signal(number, interrupted)
+
+
+@contextlib.contextmanager
+def shielded():
+    """A second interrupt must not stop the cleaning."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def run(*command, check=True, **options):

@@ -104,6 +104,7 @@ final class RaftLoop {
             if change.role != .leader { node.failChanges() }
         }
         answerReads(outputs)
+        if outputs.contains(where: { $0.roleChange?.leader != nil }) { askAgain() }
         if let persisted { reportPersisted(persisted) }
         let becomesReady = node.state.withLock { state in
             state.core.isEstablishedLeader && state.core.committedIndex == lastApplied.index
@@ -166,6 +167,15 @@ final class RaftLoop {
         }
         for waiter in expired {
             waiter.resume(returning: .failure(ApusError(.unavailable, "the managers did not confirm in time what is newest: try again")))
+        }
+    }
+
+    /// Puts the reads that wait to the leader who is known now, which may be this member: the one who was asked is gone, and its answer with it.
+    private func askAgain() {
+        node.state.withLock { state in
+            for id in state.reads.keys.sorted() where !state.confirmedReads.contains(where: { $0.id == id }) {
+                RaftNode.step(&state, .readIndex(id: id))
+            }
         }
     }
 

@@ -7,6 +7,7 @@ let swiftSettings: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny"), .
 let pluginAPI: Target.Dependency = .product(name: "PluginAPI", package: "PluginAPI")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let grpc: Target.Dependency = .product(name: "GRPCCore", package: "grpc-swift-2")
+let nio: [Target.Dependency] = [.product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio")]
 
 func module(_ name: String, in folder: String, path: String? = nil, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies + [pluginAPI], path: "\(folder)/\(path ?? name)", swiftSettings: swiftSettings)
@@ -18,18 +19,22 @@ let package = Package(
         .package(path: "Sources/PluginAPI"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.4.3"),
     ],
     targets: [
         .systemLibrary(name: "COpenSSL", path: "Sources/COpenSSL", pkgConfig: "openssl"),
+        .systemLibrary(name: "CNGHTTP2", path: "Sources/CNGHTTP2", pkgConfig: "libnghttp2"),
         .target(name: "CLinux", path: "Sources/CLinux"),
         module("Coding", in: "Sources/Support"),
         module("Events", in: "Sources/Support"),
         module("Files", in: "Sources/Support", ["CLinux"]),
         module("OpenSSL", in: "Sources/Support", ["COpenSSL"]),
         module("Raft", in: "Sources/Core", ["Files", "OpenSSL", "CLinux", logging]),
-        module("Store", in: "Sources/Core", ["Raft", "Coding", "Events", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
+        module(
+            "Store", in: "Sources/Core", ["Raft", "Coding", "Events", "Files", .product(name: "HashTreeCollections", package: "swift-collections"), logging]),
         module("Wire", in: "Sources/Core", ["Coding", grpc]),
+        module("Transport", in: "Sources/Core", ["Wire", "OpenSSL", "COpenSSL", "CNGHTTP2", "Coding", grpc, logging] + nio),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         module(
@@ -37,7 +42,10 @@ let package = Package(
             ["Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging]),
         .target(name: "SchedulerSpread", dependencies: [pluginAPI], path: "Plugins/SchedulerSpread/Sources", swiftSettings: swiftSettings),
         .executableTarget(
-            name: "manager-benchmark", dependencies: ["Store", "Orchestration", "Dispatcher", "Wire", "Files", "SchedulerSpread", logging, pluginAPI],
+            name: "manager-benchmark",
+            dependencies: [
+                "Store", "Orchestration", "Dispatcher", "Wire", "Files", "OpenSSL", "Transport", "SchedulerSpread", grpc, logging, pluginAPI,
+            ] + nio,
             path: "Benchmark", swiftSettings: swiftSettings),
     ],
     swiftLanguageModes: [.v6]

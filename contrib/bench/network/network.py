@@ -2,7 +2,7 @@
 """Measures the networks of a swarm: requests through every way to a service, throughput across the overlay, how soon a scale is known everywhere,
 and what a thousand services cost.
 
-    network.py --stage .build/stage [--rounds 5] [--seconds 3] [--services 1000] [--json FILE]
+    network.py --stage .build/stage [--rounds 7] [--seconds 2] [--services 1000] [--json FILE]
 
 Three engines, each in a network namespace of its own on a cable to one switch. Needs root, wrk and iperf3. Ways that are compared take turns, so that a
 noisy machine is noisy for all of them.
@@ -20,10 +20,9 @@ import time
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
-sys.path.insert(0, os.path.join(HERE, "..", "failures"))
 
-from failures import IMAGES, PATIENCE, REGISTRY, Cluster, say
-from machine import BenchError, run, wait_until
+from cluster import PATIENCE, Cluster, say
+from machine import BenchError, end_by_interrupt, load_average, run, wait_until
 
 PORT = 8080
 
@@ -86,7 +85,6 @@ def wrk(prefix, url, seconds):
 
 def measure_requests(cluster, places, rounds, seconds):
     first, second = cluster.engines[0], cluster.engines[1]
-    service(cluster, "web", "nginx:latest", 1, node=first.node_id(), published=True)
     service(cluster, "client", "busybox:latest", 1, node=first.node_id(), command=["sleep", "100000"])
     _, _, overlay, local = places.tasks("web")[0]
     _, client, _, _ = places.tasks("client")[0]
@@ -101,17 +99,22 @@ def measure_requests(cluster, places, rounds, seconds):
         "mesh, the task on the same engine": (on_first, f"http://{first.address}:{PORT}/"),
         "mesh, the task on another engine": (on_second, f"http://{second.address}:{PORT}/"),
     }
-    results = {way: [] for way in ways}
+    near, direct = "own address, in the overlay", "own address, from its engine"
+    bases = {way: near if "overlay" in way else direct for way in ways if way not in (near, direct)}
+    results, ratios = {way: [] for way in ways}, {way: [1.0] for way in (near, direct)}
     for number in range(rounds):
-        for way, (prefix, url) in ways.items():
-            results[way].append(wrk(prefix, url, seconds))
-        say(f"round {number + 1}: " + ", ".join(f"{way} {results[way][-1][0]:.0f}/s" for way in ways))
-    rows = []
-    for way, figures in results.items():
-        base = "own address, in the overlay" if "overlay" in way else "own address, from its engine"
-        ratios = [figure[0] / reference[0] for figure, reference in zip(figures, results[base])]
-        rows.append((way, *(statistics.median(figure[index] for figure in figures) for index in range(3)), statistics.median(ratios)))
-    return rows
+        for way, base in bases.items():
+            # Side by side, and in turn who is first: what else the machine does must not count for one of them.
+            pair = (base, way) if number % 2 == 0 else (way, base)
+            rates = {}
+            for each in pair:
+                prefix, url = ways[each]
+                results[each].append(wrk(prefix, url, seconds))
+                rates[each] = results[each][-1][0]
+            ratios.setdefault(way, []).append(rates[way] / rates[base])
+        say(f"round {number + 1}: " + ", ".join(f"{way} {ratios[way][-1]:.2f}" for way in bases))
+    return [
+        (way, *(statistics.median(figure[index] for figure in results[way]) for index in range(3)), statistics.median(ratios[way])) for way in ways]
 
 
 def iperf(server, client, address, seconds):
@@ -178,21 +181,24 @@ def measure_scale(cluster, rounds):
     return times, after
 
 
-def memory(engine):
-    """PSS of the engine's process, in MB."""
-    with open(f"/proc/{open(f'{engine.directory}/pid', encoding='ascii').read().strip()}/smaps_rollup", encoding="ascii") as file:
-        return int(re.search(r"^Pss:\s+(\d+)", file.read(), re.M).group(1)) / 1024
+def rules(prefix):
+    """How many rules and how many elements of maps and sets a namespace has."""
+    objects = json.loads(run(*prefix, "nft", "-j", "list", "ruleset"))["nftables"]
+    elements = sum(len(entry.get("elem", [])) for item in objects for kind, entry in item.items() if kind in ("map", "set"))
+    return sum("rule" in item for item in objects), elements
 
 
 def measure_services(cluster, places, count):
     """Rules and memory with so many services, all in one network and with a published port each."""
     engine = cluster.engines[0]
-    _, client, _, _ = places.tasks("client")[0]
+    # In this network, so that its namespace has every one of their addresses.
+    service(cluster, "observer", "busybox:latest", 1, node=engine.node_id(), command=["sleep", "100000"], networks=("wide",))
+    _, observer, _, _ = places.tasks("observer")[0]
 
-    def rules(prefix):
-        return len(run(*prefix, "nft", "list", "ruleset").splitlines())
+    def look():
+        return {"engine": rules(engine.namespace.command()), "container": rules(inside(observer)), "memory": [other.memory() for other in cluster.engines]}
 
-    before = (rules(engine.namespace.command()), rules(inside(client)), memory(engine))
+    before = look()
     began = time.monotonic()
     for number in range(count):
         engine.api.call("POST", "/services/create", {
@@ -200,57 +206,86 @@ def measure_services(cluster, places, count):
             "Mode": {"Replicated": {"Replicas": 0}},
             "EndpointSpec": {"Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 20000 + number}]}})
     made = time.monotonic() - began
-    # The client is in this network, so that its namespace has every one of their addresses.
-    service(cluster, "observer", "busybox:latest", 1, node=engine.node_id(), command=["sleep", "100000"], networks=("wide",))
-    _, observer, _, _ = places.tasks("observer")[0]
-    time.sleep(1)
-    return before, (rules(engine.namespace.command()), rules(inside(observer)), memory(engine)), made
+    previous, current = None, look()
+    # Until nothing more is written anywhere.
+    while previous is None or (previous["engine"], previous["container"]) != (current["engine"], current["container"]):
+        time.sleep(1)
+        previous, current = current, look()
+    return {"count": count, "made": made, "before": before, "after": current}
+
+
+def print_requests(rows):
+    targets = {"virtual address, in the overlay": 0.95, "mesh, the task on the same engine": 0.90}
+    print(f"{'way to nginx':<36} {'requests/s':>10} {'p50':>9} {'p99':>9} {'ratio':>6}  target")
+    for way, rate, middle, last, ratio in rows:
+        target = targets.get(way)
+        goal = f"{target:.2f} {'met' if ratio >= target else 'MISSED'}" if target else ""
+        print(f"{way:<36} {rate:>10.0f} {middle:>6.2f} ms {last:>6.2f} ms {ratio:>6.2f}  {goal}".rstrip())
+
+
+def print_throughput(pairs):
+    ratio = statistics.median(overlay / bare for bare, overlay in pairs)
+    print(f"throughput across the overlay {statistics.median(pair[1] for pair in pairs):.1f} Gbit/s, "
+          f"bare {statistics.median(pair[0] for pair in pairs):.1f} Gbit/s, ratio {ratio:.2f} (target 0.80 {'met' if ratio >= 0.8 else 'MISSED'})")
+
+
+def print_scale(results):
+    scaled, known = results
+    print(f"service scale 2 to 6, until the last of three balancers has all six: {statistics.median(scaled):.2f} s, "
+          f"{statistics.median(known) * 1000:.0f} ms of it after the last task ran")
+
+
+def print_services(results):
+    before, after = results["before"], results["after"]
+    print(f"{results['count']} services with a virtual address and a published port each, made in {results['made']:.1f} s:")
+    for name, where in (("engine", "on the engine"), ("container", "in a container")):
+        print(f"  {where}: rules {before[name][0]} -> {after[name][0]}, elements of maps {before[name][1]} -> {after[name][1]}")
+    memory = " ".join(f"{first / 1e6:.1f} -> {last / 1e6:.1f} MB" + (" (manager)," if number == 0 else ",")
+                      for number, (first, last) in enumerate(zip(before["memory"], after["memory"])))
+    print(f"  memory of the engines (PSS): {memory.rstrip(',')}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
     parser.add_argument("--services", type=int, default=1000)
     parser.add_argument("--json", help="also write the figures into this file")
-    arguments = parser.parse_args()
-    cluster = Cluster(arguments.stage)
-    figures = {}
+    options = parser.parse_args()
+    end_by_interrupt()
+    print(f"load before: {load_average():.1f} on {os.cpu_count()} processors")
+    figures, problems = {}, []
     try:
-        cluster.prepare(managers=1, workers=2)
-        run(*cluster.hub.command(sys.executable, f"{IMAGES}/push.py", "/var/cache/apus-images/nginx.tar", f"http://{REGISTRY}", "library/nginx:latest"))
-        cluster.engines[0].api.call("POST", "/networks/create", {"Name": "bench", "Driver": "overlay"})
-        cluster.engines[0].api.call(
-            "POST", "/networks/create", {"Name": "wide", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.200.0.0/16"}]}})
-        places = Places(cluster)
-        requests = measure_requests(cluster, places, arguments.rounds, arguments.seconds)
-        pairs = measure_throughput(cluster, places, arguments.rounds, arguments.seconds)
-        scaled, known = measure_scale(cluster, arguments.rounds)
-        before, after, made = measure_services(cluster, places, arguments.services)
-    finally:
-        cluster.close()
-    targets = {"virtual address, in the overlay": 0.95, "mesh, the task on the same engine": 0.90}
-    print(f"{'way to nginx':<36} {'requests/s':>10} {'p50':>9} {'p99':>9} {'ratio':>6}  target")
-    for way, rate, middle, last, ratio in requests:
-        target = targets.get(way)
-        goal = f"{target:.2f} {'met' if ratio >= target else 'MISSED'}" if target else ""
-        print(f"{way:<36} {rate:>10.0f} {middle:>6.2f} ms {last:>6.2f} ms {ratio:>6.2f}  {goal}")
-    ratio = statistics.median(overlay / bare for bare, overlay in pairs)
-    print(f"\nthroughput across the overlay {statistics.median(pair[1] for pair in pairs):.1f} Gbit/s, "
-          f"bare {statistics.median(pair[0] for pair in pairs):.1f} Gbit/s, ratio {ratio:.2f} (target 0.80 {'met' if ratio >= 0.8 else 'MISSED'})")
-    print(f"service scale 2 to 6, until the last of three balancers has all six: {statistics.median(scaled):.2f} s, "
-          f"{statistics.median(known) * 1000:.0f} ms of it after the last task ran")
-    print(f"{arguments.services} services with a virtual address and a published port each, made in {made:.1f} s: "
-          f"rules on the engine {before[0]} -> {after[0]} lines, in a container {before[1]} -> {after[1]} lines, engine's memory {before[2]:.1f} -> {after[2]:.1f} MB")
-    figures = {"requests": requests, "throughput": pairs, "scale": scaled, "known": known, "services": [before, after]}
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
+        with Cluster(options.stage) as cluster:
+            cluster.prepare(managers=1, workers=2, images=("busybox", "nginx"))
+            create = cluster.engines[0].api.call
+            create("POST", "/networks/create", {"Name": "bench", "Driver": "overlay"})
+            create("POST", "/networks/create", {"Name": "wide", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.200.0.0/16"}]}})
+            places = Places(cluster)
+            service(cluster, "web", "nginx:latest", 1, node=cluster.engines[0].node_id(), published=True)
+            for name, measure, show in (
+                ("requests", lambda: measure_requests(cluster, places, options.rounds, options.seconds), print_requests),
+                ("throughput", lambda: measure_throughput(cluster, places, options.rounds, options.seconds), print_throughput),
+                ("scale", lambda: measure_scale(cluster, options.rounds), print_scale),
+                ("services", lambda: measure_services(cluster, places, options.services), print_services),
+            ):
+                try:
+                    figures[name] = measure()
+                    show(figures[name])
+                except (BenchError, OSError, AttributeError, subprocess.SubprocessError) as error:
+                    problems.append(f"{name}: {error}")
+                    say(problems[-1])
+    except (BenchError, OSError) as error:
+        problems.append(str(error))
+    except KeyboardInterrupt:
+        problems.append("interrupted")
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
             json.dump(figures, file, indent=1)
+    if problems:
+        sys.exit("network.py: " + "; ".join(problems))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BenchError as error:
-        sys.exit(f"network.py: {error}")
+    main()

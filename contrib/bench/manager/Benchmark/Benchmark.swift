@@ -13,9 +13,28 @@ import Wire
 ///
 /// For each: the scheduler alone, the manager with the replicated store on disk (from its start until every task has a node), the sessions
 /// and assignments of all nodes without a network, and the endpoints of all nodes with 10,000 tasks in one network. One line of JSON for each.
+///
+/// Over TLS, in two processes: `manager-benchmark serve FOLDER NODES TASKS` and `manager-benchmark nodes FOLDER PORT NODES TASKS`.
 @main
 struct Benchmark {
-    static func main() async throws {
+    static func main() async {
+        do { try await run() } catch {
+            // On the way out of a measurement a backtrace tells nobody anything.
+            Output.line("\(error)", to: STDERR_FILENO)
+            exit(1)
+        }
+    }
+
+    private static func run() async throws {
+        let arguments = CommandLine.arguments.dropFirst().map { String($0) }
+        if arguments.first == "serve" || arguments.first == "nodes" {
+            let values = arguments.dropFirst(2).compactMap { Int($0) }
+            switch (arguments.first, values.count) {
+            case ("serve", 2): return try await serve(arguments[1], values[0], values[1])
+            case ("nodes", 3): return try await simulate(arguments[1], values[0], values[1], values[2])
+            default: throw ApusError(.invalidArgument, "serve FOLDER NODES TASKS, or nodes FOLDER PORT NODES TASKS")
+            }
+        }
         let numbers = CommandLine.arguments.dropFirst().compactMap { Int($0) }
         let sizes =
             numbers.count >= 2 ? stride(from: 0, to: numbers.count - 1, by: 2).map { (numbers[$0], numbers[$0 + 1]) } : [(1000, 100_000), (10_000, 100_000)]
@@ -320,8 +339,8 @@ struct Benchmark {
 
 enum Output {
     /// Unbuffered, so that a long run can be followed.
-    static func line(_ text: String) {
+    static func line(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
         let bytes = Array("\(text)\n".utf8)
-        _ = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
     }
 }
