@@ -73,6 +73,8 @@ import Testing
         refuses(.unimplemented, "SCTP") { try host(#""PortBindings":{"80/sctp":[{"HostPort":"80"}]}"#) }
         refuses(.unimplemented, "8000-8010") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"8000-8010"}]}"#) }
         refuses(.invalidArgument, "8000-") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"8000-"}]}"#) }
+        refuses(.invalidArgument, "+80") { try host(#""PortBindings":{"+80/tcp":[]}"#) }
+        refuses(.invalidArgument, "+80") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"+80"}]}"#) }
         refuses(.invalidArgument, "CgroupParent") { try host(#""CgroupParent":"../../x""#) }
     }
 

@@ -11,7 +11,7 @@ extension ContainerCreateBody {
         for (key, value) in object {
             let path = "HostConfig.PortBindings.\(key)"
             let halves = key.split(separator: "/", omittingEmptySubsequences: false)
-            guard let first = halves.first, let number = UInt16(first), number > 0, halves.count <= 2,
+            guard let first = halves.first, let number = self.number(first), number > 0, halves.count <= 2,
                 let transport = TransportProtocol(rawValue: halves.count == 2 ? String(halves[1]) : "tcp")
             else { throw ApusError(.invalidArgument, "HostConfig.PortBindings: \"\(key)\" is not a port such as 80/tcp") }
             guard value.isNull || value.array != nil else { throw ApusError(.invalidArgument, "\(path) is \(value.kind), not an array") }
@@ -33,12 +33,15 @@ extension ContainerCreateBody {
         return ports
     }
 
+    /// Digits alone: Swift reads a sign too.
+    private static func number(_ text: Substring) -> UInt16? { text.utf8.allSatisfy { (48...57).contains($0) } ? UInt16(text) : nil }
+
     /// 0: one that is free.
     private static func hostPort(_ text: String, _ path: String) throws(ApusError) -> UInt16 {
         if text.isEmpty { return 0 }
-        if let port = UInt16(text) { return port }
+        if let port = number(text[...]) { return port }
         let ends = text.split(separator: "-", omittingEmptySubsequences: false)
-        if ends.count == 2, ends.allSatisfy({ UInt16($0) != nil }) {
+        if ends.count == 2, ends.allSatisfy({ number($0) != nil }) {
             throw ApusError(.unimplemented, "\(path): choosing a host port of a range (\(text)) is not in this version of Apus; name one port, or none")
         }
         throw ApusError(.invalidArgument, "\(path): invalid port \"\(text)\"")
