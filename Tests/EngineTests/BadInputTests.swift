@@ -247,6 +247,17 @@ struct BadInputTests {
             try await refuse(engine, path, spec(#""EndpointSpec":{"Ports":[{"TargetPort":80,"PublishedPort":-5}]}"#))
             try await refuse(engine, path, spec(#""EndpointSpec":{"Ports":[{"TargetPort":80,"Protocol":"icmp"}]}"#), "icmp")
             try await refuse(engine, path, #"{"Name":"holds","TaskTemplate":{"ContainerSpec":{"Image":"nginx"}}}"#, status: 409, "holds")
+            for (field, word) in [
+                (#""Sysctls":{"kernel.panic":"1"}"#, "kernel.panic"), (#""CapabilityAdd":["NOSUCH"]"#, "NOSUCH"), (#""Env":["A={{.Bad"]"#, "{{.Bad"),
+                (#""Privileges":{"Seccomp":{"Mode":"custom","Profile":"e30="}}"#, "defaultAction"),
+            ] {
+                try await refuse(engine, path, #"{"Name":"bad","TaskTemplate":{"ContainerSpec":{"Image":"nginx",\#(field)}}}"#, word)
+            }
+            let log = #""LogDriver":{"Name":"json-file","Options":{"max-size":"abc"}}"#
+            try await refuse(engine, path, #"{"Name":"bad","TaskTemplate":{"ContainerSpec":{"Image":"nginx"},\#(log)}}"#, "max-size")
+            let version = try #require(try await engine.get("/swarm")["Version"]?["Index"]?.integer)
+            try await refuse(
+                engine, "/swarm/update?version=\(version)", #"{"Name":"default","Dispatcher":{"HeartbeatPeriod":9223369200000000000}}"#, "heartbeat")
             let container = "/containers/create?name=bad"
             try await refuse(engine, container, #"{"Image":"busybox","HostConfig":{"Memory":1024}}"#, "6MB")
             try await refuse(engine, container, #"{"Image":"busybox","HostConfig":{"NanoCpus":-1}}"#, "NanoCpus")
@@ -254,6 +265,14 @@ struct BadInputTests {
             try await refuse(engine, container, #"{"Image":"busybox","HostConfig":{"Binds":["relative/path:/x:zz"]}}"#, "zz")
             try await refuse(engine, container, #"{"Image":"busybox","HostConfig":{"Binds":["a:relative"]}}"#, "absolute")
             try await refuse(engine, container, #"{"Image":"busybox","StopSignal":"SIGNOPE"}"#, "SIGNOPE")
+            for (body, word) in [
+                (#""ShmSize":-1"#, "ShmSize"), (#""Dns":["x"]"#, "x"), (#""CgroupParent":"../../x""#, "CgroupParent"),
+                (#""CpusetCpus":"4000""#, "not available"),
+                (#""PortBindings":{"80/tcp":[{"HostPort":"8081"}],"81/tcp":[{"HostPort":"8081"}]}"#, "8081"),
+                (#""Sysctls":{"kernel.panic":"1"}"#, "kernel.panic"),
+            ] {
+                try await refuse(engine, container, #"{"Image":"busybox","HostConfig":{\#(body)}}"#, word)
+            }
             try await refuse(engine, container, #"{"Image":"no-such-image"}"#, status: 404, "no-such-image")
             try await refuse(engine, "/swarm/init", #"{"AdvertiseAddr":"127.0.0.1"}"#, status: 503, "already part of a swarm")
         }

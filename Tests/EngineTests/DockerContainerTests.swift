@@ -1,5 +1,6 @@
 import Coding
 import Files
+import HTTPClient
 import PluginAPI
 import Processes
 import Testing
@@ -44,6 +45,35 @@ struct DockerContainerTests {
         #expect(try await engine.dockerRefusal("rm", "web-two").contains("No such container"))
         #expect(try await engine.docker("volume", "ls", "--quiet") == "one-data", "a named volume stays")
         try await engine.docker("volume", "rm", "one-data")
+    }
+
+    /// Options that clients use and that were once refused, or accepted and forgotten.
+    @Test func optionsOfCreate() async throws {
+        let engine = try EngineHarness.shared
+        let file = "\(engine.root)/cid"
+        let id = try await engine.docker(
+            "run", "--detach", "--name", "patient", "--cidfile", file, "--stop-timeout", "-1", "--label", "tier=front", "--log-opt", "labels=tier",
+            "--volume", "patient-data:/data", "--cgroup-parent", "/\(engine.namespace)-parent", "busybox", "sh", "-c",
+            "trap 'sleep 1; exit 7' TERM; echo ready; while :; do sleep 0.1; done")
+        #expect(try Files.readText(file) == id)
+        try await eventually("it is ready") { try await engine.docker("logs", "patient") == "ready" }
+        #expect(try await engine.docker("logs", "--details", "patient") == "tier=front ready")
+        let source = try await engine.docker("inspect", "--format", "{{(index .Mounts 0).Source}} {{.Config.StopTimeout}}", "patient")
+        #expect(source == (try await engine.docker("volume", "inspect", "--format", "{{.Mountpoint}} -1", "patient-data")))
+        #expect(Cgroup.exists("\(engine.namespace)-parent"))
+        // Its own grace period is without end, so it is not killed.
+        try await engine.docker("stop", "patient")
+        #expect(try await engine.docker("inspect", "--format", "{{.State.ExitCode}}", "patient") == "7")
+        #expect(!Cgroup.exists("\(engine.namespace)-parent"))
+        try await engine.docker("rm", "patient")
+        try await engine.docker("volume", "rm", "patient-data")
+
+        let other = try await engine.send("POST", "/containers/create?platform=linux/s390x", ["Image": "busybox"])
+        #expect(other.status == 404 && other.text.contains("does not match the specified platform: wanted linux/s390x"))
+        #expect(try await engine.dockerRefusal("run", "--publish", "192.0.2.99:9002:80", "--name", "nowhere", "--detach", "busybox").contains("192.0.2.99"))
+        try await engine.docker("rm", "nowhere")
+        #expect(try await engine.send("GET", "/containers/any/checkpoints").status == 501)
+        #expect(try await engine.send("POST", "/build/cancel").status == 501)
     }
 
     @Test func volumeKeepsWhatIsWritten() async throws {
@@ -244,5 +274,13 @@ struct DockerContainerTests {
         let result = try await engine.runDocker(arguments)
         #expect(result.exitCode != 0 && result.errorText.contains("is not in this version of Apus"), "\(result.errorText)")
         if arguments.first == "swarm" { try await engine.docker("rm", "any") }
+    }
+}
+
+/// Control groups, in whichever hierarchies there are.
+private enum Cgroup {
+    static func exists(_ name: String) -> Bool {
+        let root = "/sys/fs/cgroup"
+        return ([root] + ((try? Files.list(root)) ?? []).map { "\(root)/\($0)" }).contains { Files.exists("\($0)/\(name)") }
     }
 }

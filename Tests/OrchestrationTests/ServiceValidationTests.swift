@@ -315,7 +315,7 @@ import Testing
             }
         }
         #expect(resources { _ in } == nil)
-        #expect(resources { $0.limits?.memoryBytes = 1000 }?.message == "invalid memory value 1000: Must be at least 4MiB")
+        #expect(resources { $0.limits?.memoryBytes = 1000 }?.message == "invalid memory value 1000: Must be at least 6MiB")
         #expect(resources { $0.limits?.nanoCPUs = 100 }?.code == .invalidArgument)
         #expect(resources { $0.reservations?.nanoCPUs = -5 }?.code == .invalidArgument)
         #expect(resources { $0.limits?.pids = -1 }?.code == .invalidArgument)

@@ -155,6 +155,16 @@ import Testing
         try await test.finish()
     }
 
+    @Test func processorsThatTheMachineLacks() async throws {
+        #expect(Cgroups.numbers("0-2,5") == [0, 1, 2, 5])
+        for bad in ["", "x", "1-", "2-1", "0,,1", "99999"] { #expect(Cgroups.numbers(bad) == nil, "\(bad)") }
+        let test = try TestRuntime()
+        await #expect { try await test.create(["/bin/true"]) { $0.resources.cpuset = "0,4000" } } throws: { error in
+            (error as? ApusError)?.message.hasPrefix("Requested CPUs are not available - requested 0,4000, available: 0") ?? false
+        }
+        try await test.finish()
+    }
+
     @Test func namespacesAreItsOwnUnlessTheHostsAreAskedFor() async throws {
         let test = try TestRuntime()
         #expect(try await test.run("echo $$").output == "1\n")

@@ -2,9 +2,10 @@ import Agent
 import Coding
 import PluginAPI
 
-/// Reads the body of `POST /containers/create` (Engine API `ContainerConfig`, `HostConfig`, `NetworkingConfig`).
+/// Reads the body of `POST /containers/create` (Engine API `ContainerConfig`, `HostConfig`, `NetworkingConfig`). Whether the values make sense is
+/// checked where the container is made (`ContainerRequest.check`), as a task's are.
 enum ContainerCreateBody {
-    /// - Throws: `invalidArgument` for what is wrong or unknown, `unimplemented` for what Apus does not have.
+    /// - Throws: `invalidArgument` for what is of a wrong type or unknown, `unimplemented` for what Apus does not have.
     static func request(from json: JSONValue, name: String?) throws(ApusError) -> ContainerRequest {
         var reader = try JSONReader(json, path: "")
         var request = ContainerRequest(image: try reader.string("Image"), name: name.flatMap { $0.isEmpty ? nil : $0 })
@@ -15,18 +16,23 @@ enum ContainerCreateBody {
         request.configuration.domainname = try reader.string("Domainname")
         request.configuration.user = try reader.string("User")
         request.configuration.terminal = try reader.bool("Tty")
-        request.configuration.environment = try environment(reader.strings("Env"))
+        request.configuration.environment = try reader.strings("Env")
         request.command = try reader.commandLine("Cmd")
         request.entrypoint = try reader.commandLine("Entrypoint")
         request.configuration.workingDirectory = try reader.string("WorkingDir")
         request.configuration.labels = try reader.map("Labels")
         request.configuration.stopSignal = try reader.string("StopSignal")
-        if let seconds = try reader.optionalInteger("StopTimeout") { request.configuration.stopGracePeriod = .seconds(seconds) }
+        if let seconds = try reader.optionalInteger("StopTimeout") {
+            guard Int32(exactly: seconds) != nil else { throw ApusError(.invalidArgument, "StopTimeout: \(seconds) is beyond 2147483647 seconds") }
+            request.configuration.stopGracePeriod = .seconds(seconds)
+        }
         request.configuration.healthcheck = try reader.object("Healthcheck", Healthcheck.self)
         request.exposedPorts = try reader.set("ExposedPorts")
         let volumes = try reader.set("Volumes")
         // Attaching comes later; the flags of `docker run -d` are all false, and those of `docker run` are of no effect on the container.
-        for name in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce", "ArgsEscaped", "OnBuild", "Shell", "NetworkDisabled"] { reader.ignored(name) }
+        for name in ["AttachStdin", "AttachStdout", "AttachStderr", "StdinOnce", "ArgsEscaped", "OnBuild"] { reader.ignored(name) }
+        try reader.unsupported("Shell")
+        let hasNetwork = try !reader.bool("NetworkDisabled")
         request.configuration.openStandardInput = try reader.bool("OpenStdin")
         try reader.unsupported("MacAddress")
         if let host = reader.value("HostConfig") {
@@ -40,15 +46,9 @@ enum ContainerCreateBody {
             request.configuration.mounts.append(mount)
         }
         try readNetworks(reader.value("NetworkingConfig"), into: &request)
+        if !hasNetwork { request.networks = [ContainerNetwork(target: "none")] }
         try reader.finish()
         return request
-    }
-
-    private static func environment(_ variables: [String]) throws(ApusError) -> [String] {
-        for variable in variables where variable.hasPrefix("=") || variable.isEmpty {
-            throw ApusError(.invalidArgument, "invalid environment variable: \(variable)")
-        }
-        return variables
     }
 
     private static func readHost(_ json: JSONValue, into request: inout ContainerRequest) throws(ApusError) {
@@ -65,13 +65,13 @@ enum ContainerCreateBody {
         configuration.sysctls = try host.map("Sysctls")
         configuration.ulimits = try host.objects("Ulimits", Ulimit.self)
         configuration.devices = try host.objects("Devices", DeviceMapping.self)
-        configuration.maskedPaths = try host.strings("MaskedPaths")
-        configuration.readOnlyPaths = try host.strings("ReadonlyPaths")
+        try readSystemPaths(&host, into: &configuration)
         configuration.initProcess = try host.bool("Init")
         configuration.cgroupParent = try host.string("CgroupParent")
         configuration.removeWhenEnded = try host.bool("AutoRemove")
         configuration.pidMode = try word("PidMode", &host, ["", "private", "host"], dropping: "private")
         configuration.ipcMode = try word("IpcMode", &host, ["", "private", "shareable", "host"], dropping: "shareable")
+        // What there is depends on the machine, so it is checked there.
         _ = try word("CgroupnsMode", &host, ["", "private", "host"], dropping: "")
         _ = try word("UTSMode", &host, [""], dropping: "")
         _ = try word("UsernsMode", &host, ["", "host"], dropping: "")
@@ -81,11 +81,9 @@ enum ContainerCreateBody {
             configuration.log.name = try reader.string("Type")
             configuration.log.options = try reader.map("Config")
             try reader.finish()
-            guard ["", "json-file", "local", "none"].contains(configuration.log.name) else {
-                throw ApusError(.unimplemented, "the log driver \"\(configuration.log.name)\" is not in this version of Apus; json-file, local and none are")
-            }
         }
         try readSecurity(host.strings("SecurityOpt"), into: &configuration)
+        if let mounts = host.value("Mounts") { try MissingFields.check(mounts: mounts, path: "HostConfig.Mounts") }
         configuration.mounts = try host.objects("Mounts", Mount.self)
         for bind in try host.strings("Binds") { configuration.mounts.append(try BindText.parse(bind)) }
         for (path, options) in try host.map("Tmpfs").sorted(by: { $0.key < $1.key }) { configuration.mounts.append(try BindText.tmpfs(path, options)) }
@@ -126,13 +124,14 @@ enum ContainerCreateBody {
             "VolumesFrom", "Links", "VolumeDriver", "StorageOpt", "Cgroup", "DeviceCgroupRules", "DeviceRequests", "BlkioWeightDevice",
             "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuRealtimePeriod", "CpuRealtimeRuntime",
             "CpusetMems", "OomKillDisable", "CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth", "KernelMemory", "KernelMemoryTCP",
-            "ContainerIDFile", "Capabilities",
-            "Annotations",
+            "Capabilities", "Annotations",
         ] { try host.unsupported(name) }
         try host.unsupported("MemorySwappiness", except: [-1])
         let runtime = try host.string("Runtime")
         // These are what the usual runtime uses, whichever the kernel allows.
         request.runtime = ["runc", "crun", "oci"].contains(runtime) ? "" : runtime
+        // The client writes the file; the engine has nothing to do with it.
+        host.ignored("ContainerIDFile")
         host.ignored("ConsoleSize")
         try host.finish()
     }
@@ -157,15 +156,9 @@ enum ContainerCreateBody {
         resources.cpuPeriod = try host.integer("CpuPeriod")
         resources.cpuQuota = try host.integer("CpuQuota")
         resources.cpuset = try host.string("CpusetCpus")
+        // Negative is without a limit, as 0.
         resources.processes = max(0, try host.integer("PidsLimit"))
         resources.blockWeight = try host.integer("BlkioWeight")
-        guard resources.memoryBytes == 0 || resources.memoryBytes >= 6 << 20 else {
-            throw ApusError(.invalidArgument, "Minimum memory limit allowed is 6MB")
-        }
-        guard resources.nanoCPUs >= 0 else { throw ApusError(.invalidArgument, "NanoCpus cannot be negative") }
-        guard resources.nanoCPUs == 0 || resources.cpuQuota == 0 && resources.cpuPeriod == 0 else {
-            throw ApusError(.invalidArgument, "Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
-        }
         return resources
     }
 
@@ -177,75 +170,31 @@ enum ContainerCreateBody {
             case ("no-new-privileges", "false"): configuration.noNewPrivileges = false
             case ("seccomp", let profile) where !profile.isEmpty: configuration.seccompProfile = profile == "builtin" ? "" : profile
             case ("label", "disable"), ("apparmor", "unconfined"): break
-            case ("systempaths", "unconfined"):
-                throw ApusError(.unimplemented, "--security-opt systempaths=unconfined is not in this version of Apus")
+            case ("systempaths", _), ("label", _), ("apparmor", _), ("credentialspec", _), ("writable-cgroups", _):
+                throw ApusError(.unimplemented, "--security-opt \(option) is not in this version of Apus")
             default: throw ApusError(.invalidArgument, "invalid --security-opt: \"\(option)\"")
             }
         }
     }
 
-    /// `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
-    private static func ports(_ json: JSONValue?) throws(ApusError) -> [ContainerPort] {
-        guard let json else { return [] }
-        guard let object = json.object else { throw ApusError(.invalidArgument, "HostConfig.PortBindings is \(json.kind), not an object") }
-        var ports: [ContainerPort] = []
-        for (key, value) in object {
-            let halves = key.split(separator: "/", omittingEmptySubsequences: false)
-            guard let number = UInt16(halves[0]), number > 0, halves.count <= 2,
-                let transport = TransportProtocol(rawValue: halves.count == 2 ? String(halves[1]) : "tcp")
-            else { throw ApusError(.invalidArgument, "HostConfig.PortBindings: \"\(key)\" is not a port such as 80/tcp") }
-            guard value.isNull || value.array != nil else {
-                throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key) is \(value.kind), not an array")
-            }
-            let bindings = value.array ?? []
-            for binding in bindings.isEmpty ? [.object(JSONObject())] : bindings {
-                var reader = try JSONReader(binding, path: "HostConfig.PortBindings.\(key)")
-                var port = ContainerPort()
-                port.transport = transport
-                port.containerPort = UInt64(number)
-                port.hostAddress = try reader.string("HostIp")
-                let hostPort = try reader.string("HostPort")
-                guard hostPort.isEmpty || UInt16(hostPort) != nil else {
-                    throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key): invalid port \"\(hostPort)\"")
-                }
-                guard port.hostAddress.isEmpty || IPAddress(port.hostAddress) != nil else {
-                    throw ApusError(.invalidArgument, "HostConfig.PortBindings.\(key): invalid address \"\(port.hostAddress)\"")
-                }
-                port.hostPort = UInt64(hostPort) ?? 0
-                try reader.finish()
-                ports.append(port)
-            }
+    /// What of `/proc` and `/sys` is hidden, and what may only be read; absent: the usual.
+    private static func readSystemPaths(_ host: inout JSONReader, into configuration: inout ContainerConfiguration) throws(ApusError) {
+        let (masked, readOnly) = (try host.optionalStrings("MaskedPaths"), try host.optionalStrings("ReadonlyPaths"))
+        configuration.maskedPaths = masked ?? []
+        configuration.readOnlyPaths = readOnly ?? []
+        guard try !host.bool("Privileged"), masked != nil || readOnly != nil else { return }
+        guard configuration.maskedPaths != [] || configuration.readOnlyPaths != [] else {
+            throw ApusError(
+                .unimplemented,
+                "HostConfig.MaskedPaths and HostConfig.ReadonlyPaths without any path (--security-opt systempaths=unconfined) are not in this version of Apus"
+            )
         }
-        return ports
-    }
-
-    private static func readNetworks(_ json: JSONValue?, into request: inout ContainerRequest) throws(ApusError) {
-        guard let json else { return }
-        var reader = try JSONReader(json, path: "NetworkingConfig")
-        defer { reader.ignored("EndpointsConfig") }
-        guard let endpoints = reader.value("EndpointsConfig")?.object else { return try reader.finish() }
-        for (name, endpoint) in endpoints {
-            var settings = try JSONReader(endpoint, path: "NetworkingConfig.EndpointsConfig.\(name)")
-            var network = ContainerNetwork(target: name, aliases: try settings.strings("Aliases"))
-            if let ipam = settings.value("IPAMConfig") {
-                network.address = ipam["IPv4Address"]?.string ?? ""
-                if ipam["IPv6Address"]?.string?.isEmpty == false { throw ApusError(.unimplemented, "a fixed IPv6 address is not in this version of Apus") }
-            }
-            try settings.unsupported("Links")
-            try settings.unsupported("MacAddress")
-            try settings.unsupported("DriverOpts")
-            for key in [
-                "NetworkID", "EndpointID", "Gateway", "IPAddress", "IPPrefixLen", "IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "DNSNames",
-                "GwPriority",
-            ] { settings.ignored(key) }
-            try settings.finish()
-            if let index = request.networks.firstIndex(where: { $0.target == name }) {
-                request.networks[index] = network
-            } else {
-                request.networks.append(network)
-            }
+        // One alone would leave nothing of the other's usual paths.
+        guard masked != nil, readOnly != nil else {
+            throw ApusError(
+                .unimplemented,
+                "HostConfig.\(masked == nil ? "ReadonlyPaths without MaskedPaths" : "MaskedPaths without ReadonlyPaths") is not in this version of Apus")
         }
-        try reader.finish()
     }
 }
 
@@ -302,6 +251,9 @@ enum BindText {
         var tmpfs = TmpfsOptions()
         for option in options.split(separator: ",") {
             if option.hasPrefix("size=") {
+                guard !option.hasSuffix("%") else {
+                    throw ApusError(.unimplemented, "the tmpfs option \"\(option)\": a part of the memory is not in this version of Apus; write size=64m")
+                }
                 guard let size = size(option.dropFirst(5)) else { throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"") }
                 tmpfs.sizeBytes = size
             } else if option.hasPrefix("mode=") {
@@ -309,13 +261,24 @@ enum BindText {
                 tmpfs.mode = mode
             } else if option == "ro" {
                 mount.readOnly = true
-            } else if !["rw", "noexec", "nosuid", "nodev", "exec"].contains(option) {
-                throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"")
+            } else if !["rw", "noexec", "nosuid", "nodev"].contains(option) {
+                let name = option.prefix { $0 != "=" }
+                guard known.contains(name) else { throw ApusError(.invalidArgument, "invalid tmpfs option \"\(option)\"") }
+                throw ApusError(
+                    .unimplemented,
+                    "the tmpfs option \"\(option)\" is not in this version of Apus; size, mode, ro, rw, noexec, nosuid and nodev are, the last three always")
             }
         }
         mount.tmpfsOptions = tmpfs
         return mount
     }
+
+    /// Other options of mount(8) and tmpfs(5) that dockerd passes on.
+    private static let known: Set<Substring> = [
+        "exec", "suid", "dev", "sync", "async", "dirsync", "remount", "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind",
+        "unbindable", "runbindable", "private", "rprivate", "shared", "rshared", "slave", "rslave", "relatime", "norelatime", "strictatime",
+        "nostrictatime", "defaults", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge",
+    ]
 
     private static func size(_ text: Substring) -> Int64? {
         let units: [Character: Int64] = ["k": 1 << 10, "m": 1 << 20, "g": 1 << 30]

@@ -5,7 +5,8 @@ import PluginAPI
 /// Containers as the Engine API writes them.
 enum ContainerJSON {
     /// One row of `GET /containers/json`.
-    static func summary(_ container: ContainerDetails, now: Timestamp, sizes: Int64?) -> JSONValue {
+    /// - Parameter volumes: where on this machine volumes are, by name.
+    static func summary(_ container: ContainerDetails, now: Timestamp, sizes: Int64?, volumes: [String: String] = [:]) -> JSONValue {
         let configuration = container.configuration
         var json: JSONValue = [
             "Id": .string(container.id.text), "Names": [.string("/\(container.name)")], "Image": .string(configuration.imageReference),
@@ -13,14 +14,15 @@ enum ContainerJSON {
             "Created": .integer(configuration.createdAt.seconds), "Ports": .array(ports(container)), "Labels": JSONValue(configuration.labels),
             "State": .string(state(container)), "Status": .string(status(container, now: now)),
             "HostConfig": ["NetworkMode": .string(container.networkMode)],
-            "NetworkSettings": ["Networks": .object(networks(container))], "Mounts": .array(mounts(configuration)),
+            "NetworkSettings": ["Networks": .object(networks(container))], "Mounts": .array(mounts(configuration, volumes)),
         ]
         if let sizes { json["SizeRw"] = .integer(sizes) }
         return json
     }
 
     /// `GET /containers/{id}/json`.
-    static func inspection(_ container: ContainerDetails, logPath: String) -> JSONValue {
+    /// - Parameter volumes: where on this machine volumes are, by name.
+    static func inspection(_ container: ContainerDetails, volumes: [String: String]) -> JSONValue {
         let configuration = container.configuration
         let state = container.state
         var stateJSON: JSONValue = [
@@ -45,10 +47,10 @@ enum ContainerJSON {
         return [
             "Id": .string(container.id.text), "Created": .string(configuration.createdAt.description), "Path": .string(arguments.first ?? ""),
             "Args": JSONValue(arguments.dropFirst()), "State": stateJSON, "Image": .string(configuration.imageID.text),
-            "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": .string(logPath), "Name": .string("/\(container.name)"),
+            "ResolvConfPath": "", "HostnamePath": "", "HostsPath": "", "LogPath": "", "Name": .string("/\(container.name)"),
             "RestartCount": .integer(Int64(container.restartCount)), "Driver": "overlay2", "Platform": "linux", "MountLabel": "", "ProcessLabel": "",
             "AppArmorProfile": "", "ExecIDs": .null, "HostConfig": hostConfiguration(container),
-            "GraphDriver": ["Name": "overlay2", "Data": .null], "Mounts": .array(mounts(configuration)), "Config": self.configuration(container),
+            "GraphDriver": ["Name": "overlay2", "Data": .null], "Mounts": .array(mounts(configuration, volumes)), "Config": self.configuration(container),
             "NetworkSettings": networkSettings(container),
         ]
     }
@@ -187,7 +189,7 @@ enum ContainerJSON {
         ]
     }
 
-    private static func mounts(_ configuration: ContainerConfiguration) -> [JSONValue] {
+    private static func mounts(_ configuration: ContainerConfiguration, _ volumes: [String: String]) -> [JSONValue] {
         configuration.mounts.map { mount in
             var json: JSONValue = [
                 "Type": .string(mount.kind.rawValue), "Source": .string(mount.source), "Destination": .string(mount.target), "Mode": "",
@@ -195,6 +197,8 @@ enum ContainerJSON {
             ]
             if mount.kind == .volume {
                 json["Name"] = .string(mount.source)
+                // The path that a host's administrator looks for; of a volume that is gone, what is left to say.
+                json["Source"] = .string(volumes[mount.source] ?? mount.source)
                 json["Driver"] = "local"
             }
             return json

@@ -9,18 +9,11 @@ struct ContainerRoutes: Sendable {
 
     func add(to router: inout Router) {
         router.add("GET", "/containers/json") { request throws(ApusError) in try await list(request) }
-        router.add("POST", "/containers/create") { request throws(ApusError) in
-            if let platform = request.text("platform"), !platform.isEmpty, !platform.hasPrefix("linux") {
-                throw ApusError(.invalidArgument, "platform \(platform) does not run here; this is Linux")
-            }
-            guard !request.body.isEmpty else { throw ApusError(.invalidArgument, "the request has no body; a JSON object is expected") }
-            let id = try await containers.create(try ContainerCreateBody.request(from: request.json(), name: request.text("name")))
-            return .json(["Id": .string(id.text), "Warnings": []], status: 201)
-        }
+        router.add("POST", "/containers/create") { request throws(ApusError) in try await create(request) }
         router.missing("POST", "/containers/prune", "pruning containers")
         router.add("GET", "/containers/{id}/json") { request throws(ApusError) in
             let details = try containers.inspect(request.parameter("id"))
-            return .json(ContainerJSON.inspection(details, logPath: ""))
+            return .json(ContainerJSON.inspection(details, volumes: await volumePaths(of: [details])))
         }
         router.add("POST", "/containers/{id}/start") { request throws(ApusError) in
             let changed = try await containers.start(request.parameter("id"))
@@ -64,13 +57,32 @@ struct ContainerRoutes: Sendable {
         router.missing("GET", "/containers/{id}/changes", "listing the changed files of a container")
         router.missing("GET", "/containers/{id}/export", "exporting a container")
         router.missing("GET", "/containers/{id}/stats", "statistics of a container")
+        for method in ["GET", "POST"] { router.missing(method, "/containers/{id}/checkpoints", "checkpoints of a container") }
+        router.missing("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpoints of a container")
         for method in ["GET", "HEAD", "PUT"] { router.missing(method, "/containers/{id}/archive", "copying files of a container") }
     }
 
-    private func gracePeriod(_ request: APIRequest) throws(ApusError) -> Duration? {
-        guard let seconds = try request.integer("t") else { return nil }
-        // Negative: wait without end, as Docker has it.
-        return .seconds(seconds < 0 ? 86400 * 365 : seconds)
+    private func create(_ request: APIRequest) async throws(ApusError) -> APIResponse {
+        guard !request.body.isEmpty else { throw ApusError(.invalidArgument, "the request has no body; a JSON object is expected") }
+        let body = try request.json()
+        var wanted = try ContainerCreateBody.request(from: body, name: request.text("name"))
+        if let platform = request.text("platform"), !platform.isEmpty { wanted.platform = try RequestedPlatform(platform) }
+        if let mode = body["HostConfig"]?["CgroupnsMode"]?.string, !mode.isEmpty {
+            try CgroupNamespace.check(
+                mode, isPrivileged: wanted.configuration.privileged, cgroupVersion: try await runtime.information().cgroupVersion)
+        }
+        let id = try await containers.create(wanted)
+        return .json(["Id": .string(id.text), "Warnings": []], status: 201)
+    }
+
+    /// Negative: it waits without end.
+    private func gracePeriod(_ request: APIRequest) throws(ApusError) -> Duration? { try request.integer("t").map { .seconds($0) } }
+
+    /// Where on this machine the volumes of some containers are, by name. A runtime that cannot say is no reason to show nothing.
+    private func volumePaths(of containers: [ContainerDetails]) async -> [String: String] {
+        guard containers.contains(where: { $0.configuration.mounts.contains { $0.kind == .volume } }) else { return [:] }
+        let volumes = (try? await runtime.volumes()) ?? []
+        return Dictionary(volumes.map { ($0.name, $0.mountpoint) }) { first, _ in first }
     }
 
     private func list(_ request: APIRequest) async throws(ApusError) -> APIResponse {
@@ -100,8 +112,9 @@ struct ContainerRoutes: Sendable {
         .sorted { $0.configuration.createdAt > $1.configuration.createdAt }
         if limit > 0 { found = Array(found.prefix(limit)) }
         let sizes = request.flag("size") ? try await runtime.diskUsage().containers : nil
-        let now = Timestamp.now
-        return .json(.array(found.map { container in ContainerJSON.summary(container, now: now, sizes: sizes.map { $0[container.id] ?? 0 }) }))
+        let (now, volumes) = (Timestamp.now, await volumePaths(of: found))
+        return .json(
+            .array(found.map { container in ContainerJSON.summary(container, now: now, sizes: sizes.map { $0[container.id] ?? 0 }, volumes: volumes) }))
     }
 
     private func images(_ references: [String]) async -> Set<ID> {
@@ -139,6 +152,7 @@ struct ContainerRoutes: Sendable {
             throw ApusError(.unimplemented, "configured logging driver does not support reading")
         }
         logs.id = details.id
+        if request.flag("details") { logs.linePrefix = LogDetails.prefix(details.configuration) }
         let runtime = runtime
         let wanted = logs
         let type = details.configuration.terminal ? "application/vnd.docker.raw-stream" : "application/vnd.docker.multiplexed-stream"

@@ -31,6 +31,7 @@ struct ImageRoutes: Sendable {
         router.missing("POST", "/images/prune", "pruning images")
         router.missing("POST", "/build", "building images")
         router.missing("POST", "/build/prune", "building images")
+        router.missing("POST", "/build/cancel", "building images")
         router.missing("POST", "/commit", "making an image from a container")
         router.missing("GET", "/images/{name...}/get", "saving images")
         router.missing("POST", "/images/{name...}/push", "pushing images")

@@ -90,6 +90,10 @@ struct JSONReader {
     mutating func set(_ name: String) throws(ApusError) -> [String] {
         guard let value = value(name) else { return [] }
         guard let members = value.object else { throw wrong(name, "an object") }
+        for (key, member) in members where !member.isNull && member.object?.isEmpty != true {
+            throw ApusError(
+                .invalidArgument, "\(location(name)).\(key) is \(member.object == nil ? member.kind : "an object with members"), not an empty object")
+        }
         return members.keys
     }
 

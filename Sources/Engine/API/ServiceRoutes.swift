@@ -32,7 +32,7 @@ struct ServiceRoutes: Sendable {
     /// A network of this node alone is no use to tasks that may run on others; the leader would only say that it does not know it.
     private func checkNetworks(_ request: APIRequest) throws(ApusError) {
         guard !request.isForwarded, let snapshot = swarm.managerPart?.store.read() else { return }
-        let spec = try request.decode(ServiceSpec.self)
+        let spec = try request.serviceSpec()
         for attachment in spec.task.networks + spec.networks where snapshot.network(attachment.target) == nil {
             guard
                 let network = containers.networks().first(where: { $0.name == attachment.target || $0.id.text == attachment.target }),
@@ -75,7 +75,7 @@ struct ServiceRoutes: Sendable {
     }
 
     private func create(_ request: APIRequest, _ manager: ManagerPart) async throws(ApusError) -> APIResponse {
-        var wanted = try request.decode(ServiceSpec.self).normalized()
+        var wanted = try request.serviceSpec().normalized()
         wanted.task.container?.registryCredentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
         let id = try await manager.store.update { [wanted] transaction throws(ApusError) in
             var spec = wanted
@@ -100,7 +100,7 @@ struct ServiceRoutes: Sendable {
         guard rollback.isEmpty || rollback == "previous" else {
             throw ApusError(.invalidArgument, "rollback=\(rollback) is not known; it can only be \"previous\"")
         }
-        let spec = rollback.isEmpty ? try request.decode(ServiceSpec.self).normalized() : ServiceSpec()
+        let spec = rollback.isEmpty ? try request.serviceSpec().normalized() : ServiceSpec()
         let credentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
         let source = request.text("registryAuthFrom") ?? ""
         guard ["", "spec", "previous-spec"].contains(source) else {

@@ -19,7 +19,10 @@ struct TaskLogs: Sendable {
         request.tail = subscription.tail.map { Int($0) }
         request.since = subscription.since
         request.until = subscription.until
-        request.linePrefix = subscription.linePrefix
+        // Details are asked for by the marks that the manager gives.
+        if !subscription.linePrefix.isEmpty {
+            request.linePrefix = LogDetails.prefix(container.configuration, more: String(subscription.linePrefix.prefix { $0 != " " }))
+        }
         request.alwaysFramed = true
         let writer = FrameWriter(write: write)
         try await LogStreams.copy(to: writer) { [request] descriptor throws(ApusError) in

@@ -172,6 +172,10 @@ extension ClusterSpec {
             throw ApusError(.invalidArgument, "the task history limit is \(limit); it cannot be negative")
         }
         if dispatcher.heartbeatPeriod < .zero { throw ApusError(.invalidArgument, "the heartbeat period cannot be negative") }
+        // A dead node is noticed after three of them.
+        if dispatcher.heartbeatPeriod != .zero, !(Duration.milliseconds(100)...Duration.seconds(3600)).contains(dispatcher.heartbeatPeriod) {
+            throw ApusError(.invalidArgument, "the heartbeat period is \(dispatcher.heartbeatPeriod); it is from 100 ms to an hour")
+        }
     }
 }
 

@@ -84,6 +84,27 @@ struct Cgroups: Sendable {
         }
     }
 
+    /// Whether there is a group, in any of the hierarchies.
+    func exists(_ path: String) -> Bool { folders(path).contains { Files.isDirectory($0) } }
+
+    /// Numbers of the processors that containers can be given; `nil` when the kernel does not say.
+    func processors() -> Set<Int>? {
+        let path = version == 2 ? "\(mount)/cpuset.cpus.effective" : controller("cpuset", "") + "/cpuset.cpus"
+        let text = (try? Files.readText(path)) ?? (try? Files.readText("/sys/devices/system/cpu/online"))
+        return text.flatMap { $0.split(separator: "\n").first }.flatMap { Self.numbers(String($0)) }
+    }
+
+    /// Reads `0-3,5` (cpuset(7)); `nil` for anything else.
+    static func numbers(_ text: String) -> Set<Int>? {
+        var numbers: Set<Int> = []
+        for part in text.split(separator: ",", omittingEmptySubsequences: false) {
+            let ends = part.split(separator: "-", omittingEmptySubsequences: false).map { UInt16($0) }
+            guard (1...2).contains(ends.count), let first = ends[0], let last = ends[ends.count - 1], first <= last else { return nil }
+            numbers.formUnion(Int(first)...Int(last))
+        }
+        return numbers
+    }
+
     /// Removes a group if it is empty.
     func removeIfEmpty(_ path: String) {
         for folder in folders(path) { rmdir(folder) }

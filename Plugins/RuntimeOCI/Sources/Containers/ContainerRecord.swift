@@ -12,6 +12,8 @@ struct ContainerRecord: FieldCoded {
     var monitorStart: Int64 = 0
     /// The boot of the machine that the numbers are of.
     var boot = ""
+    /// The highest group of `--cgroup-parent` that was made for it; empty when all were there, and while it does not run.
+    var madeCgroup = ""
 
     init() {}
 
@@ -23,6 +25,7 @@ struct ContainerRecord: FieldCoded {
         try coder.field(3, "Monitor", &monitorID)
         try coder.field(4, "MonitorStart", &monitorStart)
         try coder.field(5, "Boot", &boot)
+        try coder.field(6, "MadeCgroup", &madeCgroup)
     }
 
     var id: ID { container.configuration.id }

@@ -10,6 +10,7 @@ final class Containers: Sendable {
     let tools: RuntimeTools
     let cgroups: Cgroups
     let cgroupParent: String
+    let cgroupParents = CgroupParents()
     let conmon: Conmon
     let volumes: Volumes
     let table = ContainerTable()
@@ -60,9 +61,19 @@ final class Containers: Sendable {
         events.finish()
     }
 
-    func cgroup(_ configuration: ContainerConfiguration) -> String {
+    func cgroup(_ configuration: ContainerConfiguration) -> String { "\(parentGroup(configuration))/\(configuration.id)" }
+
+    /// The group that its own is in.
+    private func parentGroup(_ configuration: ContainerConfiguration) -> String {
         let parent = configuration.cgroupParent.isEmpty ? cgroupParent : configuration.cgroupParent
-        return "\(parent.hasPrefix("/") ? parent : "/\(parent)")/\(configuration.id)"
+        return CgroupParents.path(to: parent).last ?? ""
+    }
+
+    /// Notes what is made for a start in a group that the user names.
+    func beginGroup(_ record: inout ContainerRecord) {
+        guard !record.configuration.cgroupParent.isEmpty else { return }
+        record.madeCgroup = cgroupParents.begin(
+            record.id, below: parentGroup(record.configuration), made: table.all().map(\.madeCgroup), exists: cgroups.exists)
     }
 
     // MARK: - Create
@@ -125,6 +136,10 @@ final class Containers: Sendable {
         where !known.contains(mode) {
             throw ApusError(.unimplemented, "\(name) mode \"\(mode)\" is not supported yet")
         }
+        guard !configuration.cgroupParent.utf8.contains(0), !configuration.cgroupParent.split(separator: "/").contains("..") else {
+            throw ApusError(.invalidArgument, "the cgroup \"\(configuration.cgroupParent)\" leads out of the hierarchy")
+        }
+        try checkProcessors(configuration.resources.cpuset)
         _ = try Signals.parse(configuration.stopSignal)
         _ = try LogOptions(configuration.log)
         try MountSources(volumes: volumes).check(configuration.mounts)
@@ -134,6 +149,15 @@ final class Containers: Sendable {
         }
         // Everything that only the specification knows: capabilities, limits, the seccomp profile.
         _ = try specification(configuration, user: ProcessUser(), mounts: [], files: [:]).json()
+    }
+
+    private func checkProcessors(_ wanted: String) throws(ApusError) {
+        guard !wanted.isEmpty, let there = cgroups.processors() else { return }
+        guard let numbers = Cgroups.numbers(wanted) else { throw ApusError(.invalidArgument, "Invalid value \(wanted) for cpuset cpus") }
+        guard numbers.isSubset(of: there) else {
+            let available = there.sorted().map(String.init).joined(separator: ",")
+            throw ApusError(.invalidArgument, "Requested CPUs are not available - requested \(wanted), available: \(available)")
+        }
     }
 
     private func prepare(_ configuration: ContainerConfiguration, anonymous: Set<String>, layers: [String]) throws(ApusError) {
@@ -249,6 +273,7 @@ final class Containers: Sendable {
         let group = cgroup(record.configuration)
         cgroups.killAll(group)
         try cgroups.remove(group)
+        cgroupParents.remove(parentGroup(record.configuration), upTo: record.madeCgroup, of: record.id, removeIfEmpty: cgroups.removeIfEmpty)
         try Overlay.unmount(bundle.root)
         try Files.removeTree(bundle.runtimeState)
         try Files.removeTree(bundle.path)

@@ -14,9 +14,11 @@ extension Containers {
     private func startBlocking(_ id: ID, layers: [String]) throws(ApusError) -> ContainerState {
         var record = try table.record(id)
         guard record.container.state.phase != .running else { throw ApusError(.conflict, "container \(id.short) runs already") }
+        defer { cgroupParents.end(id) }
         do throws(ApusError) {
             record.container.state.exitCode = 0
             try clean(record)
+            beginGroup(&record)
             let launched = try launch(&record, layers: layers)
             record.container.state = ContainerState()
             record.container.state.phase = .running
@@ -30,6 +32,7 @@ extension Containers {
             try conmon.release(id.text, process: launched.process)
         } catch {
             abandon(record)
+            record.madeCgroup = ""
             record.container.state.phase = record.container.state.phase == .running ? .created : record.container.state.phase
             record.container.state.processID = 0
             record.container.state.startedAt = .never
@@ -208,6 +211,7 @@ extension Containers {
         // It has written the exit code and is about to end.
         if let monitor = record.monitor { _ = monitor.waitForEnd(milliseconds: 2000) }
         do throws(ApusError) { try clean(record) } catch { log(.warning, "container \(id.short): \(error.message)") }
+        record.madeCgroup = ""
         record.container.state.phase = .exited
         record.container.state.processID = 0
         record.monitorID = 0

@@ -97,7 +97,8 @@ extension Specification {
                 memory["swap"] = .integer(wanted.memorySwapBytes)
             } else if wanted.memoryBytes > 0 {
                 // As much swap as memory.
-                memory["swap"] = .integer(wanted.memoryBytes.multipliedReportingOverflow(by: 2).partialValue)
+                let (both, overflow) = wanted.memoryBytes.multipliedReportingOverflow(by: 2)
+                memory["swap"] = .integer(overflow ? .max : both)
             }
         }
         return memory.isEmpty ? nil : .object(memory)

@@ -9,9 +9,12 @@ import Synchronization
 extension ContainerEngine {
     /// Makes a container ready to start, and returns its id. After an error nothing of it is left.
     ///
-    /// `notFound` "No such image: x:latest" when the image is not here (the caller pulls), `conflict` when the name is taken.
+    /// `notFound` "No such image: x:latest" when the image is not here (the caller pulls), or is for another platform than the one that was asked for;
+    /// `conflict` when the name is taken; `invalidArgument` and `unimplemented` for the request's values.
     public func create(_ request: ContainerRequest) async throws(ApusError) -> ID {
+        try request.check()
         let image = try await localImage(request.configuration.imageReference, on: try runtime(named: request.runtime))
+        try request.platform?.check(image, request.configuration.imageReference)
         let merged = try ImageMerge.merge(request, with: image)
         try request.restartPolicy.check(removesWhenEnded: request.configuration.removeWhenEnded)
         let id = ID.randomContainer()
@@ -135,7 +138,8 @@ extension ContainerEngine {
                 ports.append(port)
             }
         }
-        for port in ports { try PublishedPorts.check(port) }
+        try PublishedPorts.check(ports)
+        ports = PublishedPorts.withoutRepetitions(ports)
         for index in ports.indices where ports[index].hostPort == 0 {
             let port = ports[index]
             let isFree = configuration.isHostPortFree

@@ -214,14 +214,20 @@ extension ContainerEngine {
         }
         change(id) { $0.isStoppedByUser = true }
         try await noteStopped(record, true)
-        var request = StopRequest(id: id, signal: signal, gracePeriod: gracePeriod)
-        if request.gracePeriod == nil { request.gracePeriod = record.configuration.stopGracePeriod }
+        let grace = (gracePeriod ?? record.configuration.stopGracePeriod).map(Self.bounded)
+        let request = StopRequest(id: id, signal: signal, gracePeriod: grace)
         let shown = signal ?? (try? SignalName.number(record.configuration.stopSignal)) ?? 15
         publish("kill", record, ["signal": String(shown)])
         take(id, try await runtime.stop(request))
         await finishEnd(id, allowsRestart: false)
         if let record = state.withLock({ $0.records[id] }) { publish("stop", record) }
         return true
+    }
+
+    /// A grace period as a runtime knows it: negative is without end, which is a year.
+    static func bounded(_ grace: Duration) -> Duration {
+        let year: Duration = .seconds(86400 * 365)
+        return grace < .zero ? year : min(grace, year)
     }
 
     func removeLocked(_ id: ID, volumes: Bool) async throws(ApusError) {
@@ -253,6 +259,9 @@ extension ContainerEngine {
     }
 
     private func claimPorts(_ id: ID) throws(ApusError) -> ContainerRecord {
+        for claim in try record(id.text).notes.publishedPorts.compactMap(PublishedPorts.claim) {
+            if let address = claim.address, !configuration.hasHostAddress(address) { throw PublishedPorts.noSuchAddress(claim, address) }
+        }
         let isFree = configuration.isHostPortFree
         let answer: Result<ContainerRecord, ApusError> = state.withLock { state in
             guard var record = state.records[id] else { return .failure(ApusError(.notFound, "No such container: \(id)")) }

@@ -19,6 +19,8 @@ public struct ContainerEngineConfiguration: Sendable {
     public var sandboxes: any SandboxProvider = PinnedNamespaces()
     /// Whether a program of the host holds a port. Replaced in tests.
     public var isHostPortFree: @Sendable (TransportProtocol, IPAddress?, UInt16) -> Bool = { HostPorts.isFree($0, $1, $2) }
+    /// Whether the machine has an address. Replaced in tests.
+    public var hasHostAddress: @Sendable (IPAddress) -> Bool = { HostPorts.hasAddress($0) }
     /// The connections that clients have with the network namespace of a process. Replaced in tests.
     public var countConnections: @Sendable (_ process: Int64) async -> Int = {
         await ContainerSockets.countConnections(process: $0)

@@ -34,6 +34,8 @@ public struct ContainerRequest: Sendable {
     /// The task that it belongs to; empty for a container of its own.
     public var taskID: ID = ""
     public var serviceID: ID = ""
+    /// The platform that the image must be for; `nil`: whichever it is for.
+    public var platform: RequestedPlatform?
     /// The runtime plugin that it is to run on; empty: the usual one.
     public var runtime = ""
 

@@ -34,14 +34,62 @@ struct PublishedPorts: Sendable {
         ApusError(.conflict, "driver failed programming external connectivity: Bind for \(claim.text) failed: port is already allocated")
     }
 
+    static func noSuchAddress(_ claim: Claim, _ address: IPAddress) -> ApusError {
+        ApusError(
+            .invalidArgument,
+            "driver failed programming external connectivity: Bind for \(claim.text) failed: this machine does not have the address \(address)")
+    }
+
     /// Throws `invalidArgument` for a port that cannot be published.
     static func check(_ port: ContainerPort) throws(ApusError) {
         guard (1...65535).contains(port.containerPort) else {
             throw ApusError(.invalidArgument, "invalid container port \(port.containerPort): a port is 1 to 65535")
         }
         guard port.hostPort <= 65535 else { throw ApusError(.invalidArgument, "invalid host port \(port.hostPort): a port is 1 to 65535") }
+        guard port.transport != .sctp else { throw ApusError(.unimplemented, "publishing SCTP ports is not supported yet; tcp and udp are") }
         guard port.hostAddress.isEmpty || IPAddress(port.hostAddress) != nil else {
             throw ApusError(.invalidArgument, "invalid host address \"\(port.hostAddress)\": write an IP address of this host")
+        }
+    }
+
+    /// Throws for ports of one container that cannot be published, or not together: `invalidArgument`, `unimplemented`.
+    static func check(_ ports: [ContainerPort]) throws(ApusError) {
+        struct Place: Hashable {
+            var transport: TransportProtocol
+            var port: UInt64
+        }
+        var addresses: [Place: [IPAddress?]] = [:]
+        for port in ports {
+            try check(port)
+            guard port.hostPort != 0 else { continue }
+            let (place, address) = (Place(transport: port.transport, port: port.hostPort), IPAddress(port.hostAddress))
+            let others = addresses[place, default: []]
+            guard !others.contains(where: { meet($0, address) }) else {
+                let shown = Claim(transport: port.transport, address: address, port: UInt16(clamping: port.hostPort)).text
+                throw ApusError(.invalidArgument, "the host port \(shown)/\(port.transport.rawValue) is published twice")
+            }
+            addresses[place] = others + [address]
+        }
+    }
+
+    /// Whether two sockets of one port cannot be bound to these addresses at once. All addresses of one family leave room for those of the other: clients
+    /// write `0.0.0.0` and `::` beside each other.
+    private static func meet(_ left: IPAddress?, _ right: IPAddress?) -> Bool {
+        guard let left, let right else { return true }
+        guard left.isIPv4 == right.isIPv4 else { return false }
+        return left == right || [left, right].contains { $0.bytes.allSatisfy { $0 == 0 } }
+    }
+
+    /// Without those that say again what an earlier one says: `0.0.0.0` and `::` are both all addresses here.
+    static func withoutRepetitions(_ ports: [ContainerPort]) -> [ContainerPort] {
+        struct Way: Hashable {
+            var claim: Claim
+            var target: UInt64
+        }
+        var seen: Set<Way> = []
+        return ports.filter { port in
+            guard let claim = claim(port) else { return true }
+            return seen.insert(Way(claim: claim, target: port.containerPort)).inserted
         }
     }
 

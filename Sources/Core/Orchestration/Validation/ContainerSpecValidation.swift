@@ -1,26 +1,53 @@
-import PluginAPI
+public import PluginAPI
 
-/// The checks of what runs in a task.
-struct ContainerSpecValidation {
+/// The checks of what runs in a task, and of what runs in a container of a node's own: both are made of the same values.
+public struct ContainerSpecValidation: Sendable {
+    /// Whose values they are.
+    public enum Subject: Sendable, Hashable {
+        /// A service's template: its texts may hold placeholders, which the node fills in.
+        case service
+        /// One container, in which everything is filled in.
+        case container
+    }
+
     let spec: ContainerSpec
+    let subject: Subject
+    /// Of the container; a service is never in the host's IPC namespace.
+    let sharesNetwork: Bool
+    let sharesMessages: Bool
 
-    func check() throws(ApusError) {
+    /// - Parameters:
+    ///   - sharesNetwork: whether it uses the host's network namespace.
+    ///   - sharesMessages: whether it uses the host's IPC namespace.
+    public init(_ spec: ContainerSpec, of subject: Subject, sharesNetwork: Bool = false, sharesMessages: Bool = false) {
+        self.spec = spec
+        self.subject = subject
+        self.sharesNetwork = sharesNetwork
+        self.sharesMessages = sharesMessages
+    }
+
+    /// - Throws: `invalidArgument` for what makes no sense, `unimplemented` for what Apus does not have.
+    public func check() throws(ApusError) {
         try checkImage()
         try checkProcess()
         try checkPrivileges()
         try checkHealth()
         try checkNames()
-        for mount in spec.mounts { try MountValidation(mount: mount).check() }
+        for mount in spec.mounts { try MountValidation(mount: mount, allowsPlaceholders: subject == .service).check() }
         try checkTargets()
+        if subject == .service { try checkPlaceholders() }
         try FileReferences.check(spec)
     }
 
-    private func invalid(_ message: String) -> ApusError { ApusError(.invalidArgument, "ContainerSpec: \(message)") }
+    private func invalid(_ message: String) -> ApusError {
+        ApusError(.invalidArgument, subject == .service ? "ContainerSpec: \(message)" : message)
+    }
     private func shown(_ text: String) -> String { ServiceValidation.printable(text) }
 
     private func checkImage() throws(ApusError) {
         guard !spec.image.isEmpty else { throw invalid("image reference must be provided") }
-        guard ImageReferenceSyntax.isValid(spec.image) else { throw invalid("\"\(shown(spec.image))\" is not a valid repository/tag") }
+        // A container may name its image by id too, which is looked up in any case.
+        guard subject == .container || ImageReferenceSyntax.isValid(spec.image) else { throw invalid("\"\(shown(spec.image))\" is not a valid repository/tag") }
     }
 
     private func checkProcess() throws(ApusError) {
@@ -43,10 +70,10 @@ struct ContainerSpecValidation {
         guard (-1000...1000).contains(spec.oomScoreAdjustment) else {
             throw invalid("OomScoreAdj: \(spec.oomScoreAdjustment) is not from -1000 to 1000")
         }
-        for (key, value) in spec.sysctls.sorted(by: { $0.key < $1.key }) {
-            guard !key.isEmpty, key.utf8.allSatisfy({ ServiceValidation.isAlphanumeric($0) || ".-_/".utf8.contains($0) }), !key.contains(".."),
-                !value.utf8.contains(0)
-            else { throw invalid("sysctl \"\(shown(key))\" is not the name of a kernel parameter") }
+        do throws(ApusError) {
+            try KernelParameters(values: spec.sysctls, sharesNetwork: sharesNetwork, sharesMessages: sharesMessages).check()
+        } catch {
+            throw invalid(error.message)
         }
         for limit in spec.ulimits {
             guard Self.limits.contains(limit.name) else {
@@ -64,10 +91,8 @@ struct ContainerSpecValidation {
     ]
 
     private func checkPrivileges() throws(ApusError) {
-        for name in spec.capabilityAdd + spec.capabilityDrop {
-            guard !name.isEmpty, name.utf8.allSatisfy({ ServiceValidation.isAlphanumeric($0) || $0 == UInt8(ascii: "_") }) else {
-                throw invalid("invalid capability: \"\(shown(name))\"")
-            }
+        for name in spec.capabilityAdd + spec.capabilityDrop where !CapabilitySyntax.isValid(name) {
+            throw invalid("unknown capability: \"\(shown(name))\"")
         }
         guard let privileges = spec.privileges else { return }
         guard privileges.credentialSpec == nil || privileges.credentialSpec == CredentialSpec() else {
@@ -83,6 +108,13 @@ struct ContainerSpecValidation {
             guard (seccomp.mode == "custom") == !seccomp.profile.isEmpty else {
                 throw invalid("Privileges.Seccomp: a profile is given exactly when the mode is custom")
             }
+            if !seccomp.profile.isEmpty {
+                do throws(ApusError) {
+                    try SeccompProfileSyntax.check(String(decoding: seccomp.profile, as: UTF8.self))
+                } catch {
+                    throw invalid("Privileges.Seccomp.Profile: \(error.message)")
+                }
+            }
         }
         if let mode = privileges.appArmor?.mode, !["", "default", "disabled"].contains(mode) {
             throw invalid("Privileges.AppArmor.Mode: \"\(shown(mode))\" is not one of default, disabled")
@@ -95,6 +127,7 @@ struct ContainerSpecValidation {
             throw invalid("Healthcheck: \"\(shown(kind))\" is not one of NONE, CMD, CMD-SHELL")
         }
         if let kind = health.test.first, kind != "NONE", !kind.isEmpty, health.test.count < 2 { throw invalid("Healthcheck: there is no command") }
+        for word in health.test where word.utf8.contains(0) { throw invalid("Healthcheck: \"\(shown(word))\" has a NUL") }
         let times = [
             ("Interval", health.interval), ("Timeout", health.timeout), ("StartPeriod", health.startPeriod), ("StartInterval", health.startInterval),
         ]
@@ -106,7 +139,7 @@ struct ContainerSpecValidation {
 
     private func checkNames() throws(ApusError) {
         // Names may hold templates, which the node fills in.
-        if !spec.hostname.isEmpty, !spec.hostname.contains("{{") {
+        if !spec.hostname.isEmpty, subject == .container || !spec.hostname.contains("{{") {
             let parts = spec.hostname.split(separator: ".", omittingEmptySubsequences: false)
             guard spec.hostname.utf8.count <= 63, parts.allSatisfy({ ServiceValidation.isNameComponent(String($0)) }) else {
                 throw invalid("invalid hostname: \"\(shown(spec.hostname))\"")
@@ -126,6 +159,15 @@ struct ContainerSpecValidation {
         for text in (spec.dns?.search ?? []) + (spec.dns?.options ?? [])
         where text.isEmpty || ServiceValidation.hasControlCharacters(text) || text.contains(" ") {
             throw invalid("DNSConfig: \"\(shown(text))\" cannot stand in resolv.conf")
+        }
+    }
+
+    /// What the node would find out only when the task is to start.
+    private func checkPlaceholders() throws(ApusError) {
+        var texts = spec.environment + [spec.hostname]
+        for mount in spec.mounts { texts += [mount.source, mount.target] + (mount.volumeOptions?.labels.values.sorted() ?? []) }
+        for text in texts {
+            do throws(ApusError) { _ = try PlaceholderText(text) } catch { throw invalid(error.message) }
         }
     }
 

@@ -3,6 +3,8 @@ import PluginAPI
 /// The checks of one mount.
 struct MountValidation {
     let mount: Mount
+    /// Whether the source may hold placeholders, which the node fills in.
+    var allowsPlaceholders = true
 
     func check() throws(ApusError) {
         guard !mount.target.isEmpty else { throw invalid("the target is missing") }
@@ -39,7 +41,7 @@ struct MountValidation {
     }
 
     private func checkVolume() throws(ApusError) {
-        if !mount.source.isEmpty, !mount.source.contains("{{") {
+        if !mount.source.isEmpty, !allowsPlaceholders || !mount.source.contains("{{") {
             let bytes = Array(mount.source.utf8)
             let isName =
                 bytes.count >= 2 && bytes.count <= 255 && ServiceValidation.isAlphanumeric(bytes[0])
@@ -54,6 +56,12 @@ struct MountValidation {
         if let driver = mount.volumeOptions?.driver?.name, !["", "local"].contains(driver) {
             throw ApusError(.unimplemented, "volume driver \"\(ServiceValidation.printable(driver))\" is not supported; local is")
         }
+        if let options = mount.volumeOptions?.driver?.options, !options.isEmpty {
+            throw ApusError(
+                .unimplemented,
+                "options of the volume driver (\(ServiceValidation.printable(options.keys.sorted().joined(separator: ", ")))) are not supported yet")
+        }
+        if let labels = mount.volumeOptions?.labels { try ServiceValidation.checkLabels(labels, of: "volume") }
         if let subpath = mount.volumeOptions?.subpath,
             subpath.hasPrefix("/") || subpath.split(separator: "/").contains("..") || subpath.utf8.contains(0)
         {

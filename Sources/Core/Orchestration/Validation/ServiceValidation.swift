@@ -52,7 +52,8 @@ public enum ServiceValidation {
         }
     }
 
-    static func checkLabels(_ labels: [String: String], of thing: String) throws(ApusError) {
+    /// Labels have names, and these no control characters.
+    public static func checkLabels(_ labels: [String: String], of thing: String) throws(ApusError) {
         for key in labels.keys.sorted() {
             guard !key.isEmpty else { throw ApusError(.invalidArgument, "a label of the \(thing) has no name") }
             guard !hasControlCharacters(key) else {
@@ -171,7 +172,7 @@ public enum ServiceValidation {
     }
 
     /// Labels with dots between them.
-    static func isHostName(_ text: String) -> Bool {
+    public static func isHostName(_ text: String) -> Bool {
         text.utf8.count <= 253 && text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { $0.utf8.count <= 63 && isNameComponent(String($0)) }
     }
 
@@ -182,10 +183,11 @@ public enum ServiceValidation {
         }
     }
 
-    static func hasControlCharacters(_ text: String) -> Bool { text.unicodeScalars.contains { $0.value < 32 || $0.value == 127 } }
+    /// Such as line feeds and NUL, also those of DEL.
+    public static func hasControlCharacters(_ text: String) -> Bool { text.unicodeScalars.contains { $0.value < 32 || $0.value == 127 } }
 
     /// For messages: control characters would spoil a terminal, a megabyte the log.
-    static func printable(_ text: String) -> String {
+    public static func printable(_ text: String) -> String {
         let start = text.unicodeScalars.prefix(100)
         let clean = String(String.UnicodeScalarView(start.map { $0.value < 32 || $0.value == 127 ? "?" : $0 }))
         return start.endIndex == text.unicodeScalars.endIndex ? clean : clean + "…"

@@ -12,7 +12,7 @@ struct TaskSpecValidation {
             )
         }
         guard let container = spec.container else { throw ApusError(.invalidArgument, "TaskSpec: missing runtime: ContainerSpec must be provided") }
-        try ContainerSpecValidation(spec: container).check()
+        try ContainerSpecValidation(container, of: .service, sharesNetwork: spec.networks.contains { $0.target == "host" }).check()
         try checkResources()
         try checkRestartPolicy()
         try checkPlacement()
@@ -29,8 +29,9 @@ struct TaskSpecValidation {
             if amounts.nanoCPUs != 0, amounts.nanoCPUs < 1_000_000 {
                 throw ApusError(.invalidArgument, "invalid cpu value \(Double(amounts.nanoCPUs) / 1e9): Must be at least 0.001")
             }
-            if amounts.memoryBytes != 0, amounts.memoryBytes < 4 << 20 {
-                throw ApusError(.invalidArgument, "invalid memory value \(amounts.memoryBytes): Must be at least 4MiB")
+            // swarmkit takes four, and then no node can run the task.
+            if amounts.memoryBytes != 0, amounts.memoryBytes < 6 << 20 {
+                throw ApusError(.invalidArgument, "invalid memory value \(amounts.memoryBytes): Must be at least 6MiB")
             }
             guard amounts.pids >= 0 else { throw ApusError(.invalidArgument, "Resources.\(name).Pids: \(amounts.pids) is negative") }
         }
@@ -73,14 +74,6 @@ struct TaskSpecValidation {
 
     private func checkLogDriver() throws(ApusError) {
         guard let driver = spec.logDriver else { return }
-        guard ["", "json-file", "local", "none"].contains(driver.name) else {
-            throw ApusError(
-                .unimplemented, "log driver \"\(ServiceValidation.printable(driver.name))\" is not supported; json-file, local and none are")
-        }
-        for (key, value) in driver.options.sorted(by: { $0.key < $1.key }) where key == "max-file" {
-            guard let count = Int(value), count > 0 else {
-                throw ApusError(.invalidArgument, "log option max-file: \"\(ServiceValidation.printable(value))\" is not a positive number")
-            }
-        }
+        try LogDriverValidation(driver).check()
     }
 }
