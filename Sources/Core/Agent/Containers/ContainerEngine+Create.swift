@@ -11,7 +11,7 @@ extension ContainerEngine {
     ///
     /// `notFound` "No such image: x:latest" when the image is not here (the caller pulls), `conflict` when the name is taken.
     public func create(_ request: ContainerRequest) async throws(ApusError) -> ID {
-        let image = try await localImage(request.configuration.imageReference, on: try runtime(named: request.runtime))
+        let image = try await localImage(of: request)
         let merged = try ImageMerge.merge(request, with: image)
         try request.restartPolicy.check(removesWhenEnded: request.configuration.removeWhenEnded)
         let id = ID.randomContainer()
@@ -32,9 +32,11 @@ extension ContainerEngine {
         return id
     }
 
-    /// The image of a reference or id; `notFound` as Docker words it.
-    func localImage(_ reference: String, on runtime: any Runtime) async throws(ApusError) -> Image {
+    /// The image that the request names by reference or id; `notFound` as Docker words it, or in the words of the runtime of the request's choice.
+    private func localImage(of request: ContainerRequest) async throws(ApusError) -> Image {
+        let reference = request.configuration.imageReference
         guard !reference.isEmpty else { throw ApusError(.invalidArgument, "the request names no image") }
+        guard request.runtime.isEmpty else { return try await runtime(named: request.runtime).image(reference) }
         do throws(ApusError) {
             return try await runtime.image(reference)
         } catch {
