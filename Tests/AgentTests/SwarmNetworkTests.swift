@@ -1,3 +1,4 @@
+import Events
 import Names
 import PluginAPI
 import Synchronization
@@ -229,6 +230,53 @@ struct SwarmNetworkTests {
         #expect(isListening(80) && isListening(83) && isListening(80, 83))
         #expect(!isListening(81) && !isListening(82) && !isListening(84) && !isListening(80, 85))
         #expect(!ContainerSockets.isListening(tables: ["", "x\n1: a b c d", "h\n 0: 1 2 0A"], on: [80]))
+    }
+
+    /// A plugin that is enabled while the engine runs, for the first time or again, is a driver that has been told nothing.
+    @Test func aDriverThatIsEnabledLaterLearnsWhatThereIs() async throws {
+        try await House.with { house in
+            let engine = try house.engine
+            house.otherDrivers.withLock { $0["wires"] = FakeNetwork() }
+            var request = NodeNetworkRequest(name: "wired")
+            request.driver = "wires"
+            let own = try await engine.createNetwork(request)
+            #expect(await engine.applyEndpoints(Self.table, for: "node"))
+            let late = FakeNetwork()
+            house.otherDrivers.withLock { $0["wires"] = late }
+            await engine.networkDriversChanged()
+            #expect(await engine.balanced() == nil)
+            #expect(late.state.withLock { $0.networks } == [own.id])
+            #expect(late.state.withLock { $0.surroundings?.members.map(\.description) } == ["192.0.2.2"])
+        }
+    }
+
+    /// Networks of the swarm are not all overlays.
+    @Test func anotherDriverHasItsNetworksOfTheSwarm() async throws {
+        try await House.with { house in
+            let engine = try house.engine
+            let wires = FakeNetwork(scope: .swarm)
+            house.otherDrivers.withLock { $0["wires"] = wires }
+            var table = Self.table
+            table.networks["net"]?.network.driver.name = "wires"
+            engine.setEndpoints(table, for: "node")
+            let id = try await house.run("box") { request in
+                var network = ContainerNetwork(target: "mynet", aliases: [])
+                network.place = Self.place("net", "mynet", "10.1.0.3/24")
+                request.networks = [network]
+            }
+            #expect(wires.state.withLock { $0.attached.keys.contains(id) } && engine.usesDriver("wires"))
+            #expect(await eventually { wires.state.withLock { $0.peers["net"]?.count } == 2 })
+            let joined = house.events.subscribe().recent.filter { $0.type == "network" && $0.action == "connect" && $0.actorID == "net" }
+            #expect(joined.map { $0.attributes["type"] } == ["wires"])
+
+            // After the driver was made anew, everything is told again, and the container goes back to it.
+            let later = FakeNetwork(scope: .swarm)
+            house.otherDrivers.withLock { $0["wires"] = later }
+            await engine.networkDriversChanged()
+            #expect(await engine.balanced() == nil)
+            #expect(later.state.withLock { $0.networks } == ["net"])
+            #expect(later.state.withLock { $0.peers["net"]?.count } == 2)
+        }
     }
 
     @Test func connectionsAreThoseOfClientsAlone() {

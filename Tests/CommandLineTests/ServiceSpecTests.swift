@@ -94,6 +94,31 @@ import Testing
         #expect(made.task.logDriver?.name == "none" && made.endpoint?.mode == .dnsRoundRobin)
     }
 
+    /// Of another runtime no registry is asked what the image is.
+    @Test func runtimes() async throws {
+        let digest: JSONValue = ["Descriptor": ["digest": "sha256:ab"]]
+        func image(_ arguments: String...) async throws -> (String?, String) {
+            let run = FakeRun()
+            run.engine.answer("GET /distribution/sleep/json", digest)
+            run.engine.answer("POST /services/create", ["ID": "s1"], status: 201)
+            #expect(await run(["service", "create", "-d"] + arguments + ["sleep", "60"]) == 0)
+            let spec = try JSONFields.decode(ServiceSpec.self, from: run.engine.body(of: "POST /services/create"))
+            return (spec.task.container?.image, spec.task.runtime)
+        }
+        #expect(try await image() == ("sleep:latest@sha256:ab", ""))
+        #expect(try await image("--runtime", "container") == ("sleep:latest@sha256:ab", "container"))
+        #expect(try await image("--runtime", "process") == ("sleep", "process"))
+        await #expect(throws: ApusError.self) { try await spec("--runtime", "") }
+
+        let made = try await spec("--runtime", "process", image: "sleep")
+        #expect(try await updated(made, "--image", "true").task.runtime == "process")
+        #expect(try await updated(made, "--image", "true").task.container?.image == "true")
+        #expect(try await updated(made, "--runtime", "container").task.runtime == "container")
+        #expect(try await container(["--runtime", "process"])["HostConfig"]?["Runtime"] == "process")
+        #expect(try await container([])["HostConfig"]?["Runtime"] == nil)
+        await #expect(throws: ApusError.self) { try await container(["--runtime", "process", "--pull", "always"]) }
+    }
+
     @Test func modes() async throws {
         #expect(try await spec("--mode", "global").mode.global != nil)
         #expect(try await spec("--mode", "replicated-job", "--replicas", "4", "--max-concurrent", "2").mode.replicatedJob?.maxConcurrent == 2)

@@ -54,6 +54,7 @@ struct ContainerOptions: ParsableArguments {
     @Option(help: "Where output goes, such as json-file or none.") var logDriver: String?
     @Option(help: ArgumentHelp("Option of the log driver.", valueName: "key=value")) var logOpt: [String] = []
     @OptionGroup(title: "Health checks") var health: HealthOptions
+    @Option(help: "Runtime plugin that runs it (default: the engine's usual one).", transform: ServiceOptions.runtimeName) var runtime: String?
     @Option(help: ArgumentHelp("Platform, such as linux/arm64.", valueName: "os/architecture")) var platform: String?
     @Option(help: "When to get the image: missing, always or never.") var pull = "missing"
 
@@ -101,6 +102,7 @@ struct ContainerOptions: ParsableArguments {
         func set(_ name: String, _ value: Int64?) { if let value { host[name] = .integer(value) } }
         func set(_ name: String, _ values: [String]) { if !values.isEmpty { host[name] = JSONValue(values) } }
         if let network { host["NetworkMode"] = .string(network) }
+        if let runtime { host["Runtime"] = .string(runtime) }
         if publishAll { host["PublishAllPorts"] = true }
         if readOnly { host["ReadonlyRootfs"] = true }
         if privileged { host["Privileged"] = true }

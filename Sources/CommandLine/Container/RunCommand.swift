@@ -96,11 +96,16 @@ extension CommandContext {
         // What is said about the pull must not stand in front of the id on standard output.
         var aside = self
         aside.console = ErrorConsole(console: console)
+        // Images of other runtimes, if they have any, are no registry's.
+        let pulls = ["", "oci", "runc", "crun"].contains(options.runtime ?? "")
+        guard pulls || options.pull != "always" else {
+            throw ApusError(.invalidArgument, "--pull always: what the runtime \(options.runtime ?? "") takes for an image is not pulled")
+        }
         if options.pull == "always" { try await aside.pull(image, platform: options.platform, quiet: quiet) }
         let answer: JSONValue
         do throws(ApusError) {
             answer = try await client.post("/containers/create", query, body: body)
-        } catch  where error.code == .notFound && options.pull == "missing" && error.message.lowercased().contains("image") {
+        } catch  where error.code == .notFound && pulls && options.pull == "missing" && error.message.lowercased().contains("image") {
             if !quiet { aside.console.line("Unable to find image '\(image)' on this node: pulling it") }
             try await aside.pull(image, platform: options.platform, quiet: quiet)
             answer = try await client.post("/containers/create", query, body: body)

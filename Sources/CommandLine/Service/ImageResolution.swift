@@ -6,6 +6,8 @@ extension CommandContext {
     ///
     /// When no registry can tell, the spec stays as it is, and a warning says what that means.
     func resolveImage(of spec: inout ServiceSpec) async {
+        // What another runtime takes for an image is its own affair, and no registry's.
+        guard ["", "container"].contains(spec.task.runtime) else { return }
         guard let image = spec.task.container?.image, !image.isEmpty, !image.contains("@") else { return }
         do throws(ApusError) {
             let headers = try RegistryCredentials.load(environment).headers(image: image)

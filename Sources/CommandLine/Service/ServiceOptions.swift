@@ -16,6 +16,8 @@ struct ServiceOptions: ParsableArguments {
     var replicasMaxPerNode: UInt64?
     @Option(help: "How names of the service resolve: vip (one address) or dnsrr (those of the tasks).", transform: WordFlag.parse) var endpointMode:
         EndpointMode?
+    @Option(help: "Runtime plugin that runs the tasks; container is the usual one of each node.", transform: ServiceOptions.runtimeName)
+    var runtime: String?
     @Option(help: "Where output goes, such as json-file or none.") var logDriver: String?
     @Option(help: ArgumentHelp("Option of the log driver.", valueName: "key=value")) var logOpt: [String] = []
 
@@ -27,8 +29,15 @@ struct ServiceOptions: ParsableArguments {
         return number
     }
 
+    /// As plugins are named. Whether a node has it is the scheduler's business.
+    static func runtimeName(_ text: String) throws(ApusError) -> String {
+        guard !text.isEmpty else { throw ApusError(.invalidArgument, "it is the name of a runtime plugin, or container") }
+        return text
+    }
+
     /// Sets what the caller gave, and leaves the rest alone.
     func apply(to spec: inout ServiceSpec) throws(ApusError) {
+        if let runtime { spec.task.runtime = runtime }
         var container = spec.task.container ?? ContainerSpec()
         try process.apply(to: &container)
         if let check = try health.apply(to: container.healthcheck) { container.healthcheck = check }

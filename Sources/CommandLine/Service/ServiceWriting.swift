@@ -72,6 +72,8 @@ struct ServiceUpdateCommand: EngineCommand {
             var spec = ServiceSpec()
             spec.task.container = ContainerSpec()
             spec.task.container?.image = image
+            let known = try? await context.client.get("/services/\(service.pathComponent)")["Spec"]?["TaskTemplate"]?["Runtime"]?.string
+            spec.task.runtime = options.shared.runtime ?? known ?? ""
             await context.resolveImage(of: &spec)
             resolved = spec
         }

@@ -174,9 +174,13 @@ public struct EngineServer: Sendable {
             }
         })
         hooks.changed = { role in
-            guard role == .balancer else { return }
-            await balancer.changed()
-            containers.rebalance()
+            switch role {
+            case .balancer:
+                await balancer.changed()
+                containers.rebalance()
+            case .network: await containers.networkDriversChanged()
+            default: break
+            }
         }
         return hooks
     }

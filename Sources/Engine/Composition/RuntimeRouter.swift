@@ -10,8 +10,8 @@ final class RuntimeRouter: Runtime, RuntimeChoice {
     private struct State {
         /// Of containers that are not on the usual runtime.
         var homes: [ID: String] = [:]
-        /// Runtimes whose events are followed.
-        var followed: Set<String> = []
+        /// Runtimes whose events are followed, by name; a plugin that is enabled again is another one.
+        var followed: [String: ObjectIdentifier] = [:]
         var events: AsyncStream<RuntimeEvent>.Continuation?
     }
 
@@ -19,31 +19,28 @@ final class RuntimeRouter: Runtime, RuntimeChoice {
     private let usualName: String
     private let enabled: @Sendable () -> [String: any Runtime]
     private let state = Mutex(State())
-    private let newcomers: AsyncStream<String>
-    private let newcomer: AsyncStream<String>.Continuation
+    private let newcomers: AsyncStream<AsyncStream<RuntimeEvent>>
+    private let newcomer: AsyncStream<AsyncStream<RuntimeEvent>>.Continuation
 
     /// `enabled` gives the runtimes of the moment by name, the usual one among them.
     init(usual: any Runtime, usualName: String, enabled: @escaping @Sendable () -> [String: any Runtime]) {
         self.usual = usual
         self.usualName = usualName
         self.enabled = enabled
-        (newcomers, newcomer) = AsyncStream.makeStream(of: String.self)
+        (newcomers, newcomer) = AsyncStream.makeStream(of: AsyncStream<RuntimeEvent>.self)
     }
 
     /// Follows the events of all runtimes until it is cancelled.
     func run() async {
         await withDiscardingTaskGroup { group in
-            group.addTask { await self.follow(self.usual) }
-            for await name in newcomers {
-                guard let runtime = enabled()[name] else { continue }
-                group.addTask { await self.follow(runtime) }
-            }
+            group.addTask { await self.follow(self.usual.events()) }
+            for await events in newcomers { group.addTask { await self.follow(events) } }
             group.cancelAll()
         }
     }
 
-    private func follow(_ runtime: any Runtime) async {
-        for await event in runtime.events() { _ = state.withLock { $0.events?.yield(event) } }
+    private func follow(_ events: AsyncStream<RuntimeEvent>) async {
+        for await event in events { _ = state.withLock { $0.events?.yield(event) } }
     }
 
     // MARK: Which one
@@ -53,7 +50,9 @@ final class RuntimeRouter: Runtime, RuntimeChoice {
         guard let runtime = enabled()[name] else {
             throw ApusError(.invalidArgument, "there is no runtime \"\(name)\" on this node: enable the plugin runtime/\(name); see apus plugin ls")
         }
-        if state.withLock({ $0.followed.insert(name).inserted }) { newcomer.yield(name) }
+        let isNew = state.withLock { $0.followed.updateValue(ObjectIdentifier(runtime), forKey: name) != ObjectIdentifier(runtime) }
+        // Subscribed here and now: the caller may start a container next, and that may end before anybody else comes to run.
+        if isNew { newcomer.yield(runtime.events()) }
         return runtime
     }
 

@@ -21,6 +21,8 @@ final class House: Sendable {
     private let running = Mutex<[ConcurrentTask<Void, Never>]>([])
     let heldPorts = Mutex<Set<UInt16>>([])
     let overlay = FakeNetwork(scope: .swarm)
+    /// Those of plugins that are enabled later.
+    let otherDrivers = Mutex<[String: any NetworkDriver]>([:])
     let names = FakeNames()
     /// Of every container's clients.
     let connections = Mutex(0)
@@ -70,7 +72,8 @@ final class House: Sendable {
         logger.logLevel = .critical
         let drivers: [String: any NetworkDriver] = ["bridge": network, "overlay": overlay]
         let engine = ContainerEngine(
-            configuration: configuration, runtime: runtime, networks: { drivers }, balancer: balancer, names: names, events: events, logger: logger)
+            configuration: configuration, runtime: runtime, networks: { [self] in drivers.merging(otherDrivers.withLock { $0 }) { own, _ in own } },
+            balancer: balancer, names: names, events: events, logger: logger)
         try await engine.start()
         current.withLock { $0 = engine }
         if run { own(ConcurrentTask { await engine.run() }) }

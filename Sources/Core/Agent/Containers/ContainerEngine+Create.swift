@@ -13,7 +13,7 @@ extension ContainerEngine {
     /// `conflict` when the name is taken; `invalidArgument` and `unimplemented` for the request's values.
     public func create(_ request: ContainerRequest) async throws(ApusError) -> ID {
         try request.check()
-        let image = try await localImage(request.configuration.imageReference, on: try runtime(named: request.runtime))
+        let image = try await localImage(of: request)
         try request.platform?.check(image, request.configuration.imageReference)
         let merged = try ImageMerge.merge(request, with: image)
         try request.restartPolicy.check(removesWhenEnded: request.configuration.removeWhenEnded)
@@ -35,9 +35,11 @@ extension ContainerEngine {
         return id
     }
 
-    /// The image of a reference or id; `notFound` as Docker words it.
-    func localImage(_ reference: String, on runtime: any Runtime) async throws(ApusError) -> Image {
+    /// The image that the request names by reference or id; `notFound` as Docker words it, or in the words of the runtime of the request's choice.
+    private func localImage(of request: ContainerRequest) async throws(ApusError) -> Image {
+        let reference = request.configuration.imageReference
         guard !reference.isEmpty else { throw ApusError(.invalidArgument, "the request names no image") }
+        guard request.runtime.isEmpty else { return try await runtime(named: request.runtime).image(reference) }
         do throws(ApusError) {
             return try await runtime.image(reference)
         } catch {

@@ -4,6 +4,7 @@ import Logging
 import Namespaces
 public import PluginAPI
 import Synchronization
+import Wire
 
 extension ContainerEngine {
     // MARK: - Networks of this node
@@ -128,12 +129,18 @@ extension ContainerEngine {
         }
         let known = state.withLock { $0.applied.networks[endpoint.networkID] }
         if let known, let driver = try? nodeNetworks.driver(named: known.driver, of: endpoint.networkName) { return (known.network, driver) }
-        guard let gateway = IPPrefix(endpoint.address), let driver = try? nodeNetworks.driver(named: "overlay", of: endpoint.networkName) else { return nil }
+        let name = swarmDriverName(of: endpoint.networkID)
+        guard let gateway = IPPrefix(endpoint.address), let driver = try? nodeNetworks.driver(named: name, of: endpoint.networkName) else { return nil }
         return (LocalNetwork(id: endpoint.networkID, name: endpoint.networkName, gateway: gateway), driver)
     }
 
+    /// Of a network of the swarm, also when nothing is known of it any more.
+    private func swarmDriverName(of id: ID) -> String {
+        state.withLock { $0.applied.networks[id]?.driver ?? $0.endpoints.networks[id].map { EndpointView.driverName($0.network) } ?? "overlay" }
+    }
+
     private func publishNetwork(_ action: String, _ endpoint: ContainerEndpoint, _ network: LocalNetwork, _ more: [String: String]) {
-        let driver = (try? nodeNetworks.find(endpoint.networkID.text).driver) ?? "overlay"
+        let driver = (try? nodeNetworks.find(endpoint.networkID.text).driver) ?? swarmDriverName(of: endpoint.networkID)
         let attributes = ["name": network.name, "type": driver].merging(more) { _, new in new }
         events.publish(
             EngineEvent(
@@ -187,6 +194,19 @@ extension ContainerEngine {
     /// Tells the balancer everything, because another plugin may have taken its place.
     public func rebalance() {
         state.withLock { $0.applied.balance = nil }
+        requestBalance()
+    }
+
+    /// A driver that was enabled just now has been told nothing yet: networks of this node that had to do without it are made, and every
+    /// driver learns what is around.
+    public func networkDriversChanged() async {
+        await nodeNetworks.makeAll()
+        state.withLock { state in
+            state.applied.surroundings = nil
+            let drivers = nodeNetworks.allDrivers
+            // A driver that is made anew finds its networks in the kernel, or makes them again.
+            for id in state.applied.networks.keys { if drivers[state.applied.networks[id]?.driver ?? ""] != nil { state.applied.networks[id]?.peers = nil } }
+        }
         requestBalance()
     }
 

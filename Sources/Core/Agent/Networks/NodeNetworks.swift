@@ -64,7 +64,12 @@ final class NodeNetworks: Sendable {
         let all = Dictionary(networks.map { ($0.id, $0) }) { first, _ in first }
         table.withLock { $0 = all }
         if networks != stored { try await save() }
-        for network in networks {
+        await makeAll()
+    }
+
+    /// Makes every network whose driver there is on the node, or repairs it.
+    func makeAll() async {
+        for network in all {
             guard let local = network.local, let driver = drivers()[network.driver] else { continue }
             do throws(ApusError) {
                 try await driver.create(local)
