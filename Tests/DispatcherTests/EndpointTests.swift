@@ -272,7 +272,8 @@ import Wire
         case 3: if networks.count > 2, let network = networks.randomElement(using: &generator) { try? transaction.removeNetwork(ID(network)) }
         case 4, 5:
             var service = makeService(
-                "s\(Int.random(in: 1...5, using: &generator))", in: some(networks), ports: Bool.random(using: &generator) ? [makePort(80, 8080)] : [])
+                "s\(Int.random(in: 1...5, using: &generator))", in: some(networks),
+                ports: Int.random(in: 0..<5, using: &generator) == 0 ? [makePort(80, 8080)] : [])
             service.pendingDelete = Int.random(in: 0..<4, using: &generator) == 0
             transaction.put(service)
         case 6: if let service = services.randomElement(using: &generator) { try? transaction.removeService(ID(service)) }

@@ -175,6 +175,8 @@ final class Simulation {
         note("\(members[index].id) crashes")
         let queue = members[index].queue
         let whole = random(queue.count + 1)
+        // What is sent before it is durable may have left all the same.
+        if chance(50) { transmit(index, RaftOutput.sendOrder(of: queue.prefix(whole + 1).map(\.output)).early) }
         for work in queue.prefix(whole) { persist(index, work, entryLimit: .max) }
         if whole < queue.count, chance(50) {
             let work = queue[whole]

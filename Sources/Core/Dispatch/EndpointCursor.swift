@@ -53,7 +53,8 @@ struct EndpointCursor {
         index = new
         networks = new.networks(of: node)
         let (before, after) = (Set(oldNetworks.keys), Set(networks.keys))
-        var keys = news.isEverything ? old.keys(in: before).union(new.keys(in: after)) : news.keys
+        var keys = news.isEverything ? old.keys(in: before, for: node).union(new.keys(in: after, for: node)) : news.keys
+        if old.knowsAllNodes(node) != new.knowsAllNodes(node) { keys.formUnion(old.nodeKeys(for: node).union(new.nodeKeys(for: node))) }
         for network in before.union(after) where oldNetworks[network] != networks[network] {
             keys.formUnion(old.keys(in: network))
             keys.formUnion(new.keys(in: network))
@@ -63,7 +64,7 @@ struct EndpointCursor {
         var batch = EndpointBatch()
         for key in keys {
             switch key.kind {
-            case .node: compare(old.item(node: key.id), new.item(node: key.id), key, \.nodes, &batch)
+            case .node: compare(old.item(node: key.id, for: node), new.item(node: key.id, for: node), key, \.nodes, &batch)
             case .network: compare(old.item(network: key.id, in: before), new.item(network: key.id, in: after), key, \.networks, &batch)
             case .service: compare(old.item(service: key.id, in: before), new.item(service: key.id, in: after), key, \.services, &batch)
             case .task:

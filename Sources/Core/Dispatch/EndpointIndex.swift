@@ -21,36 +21,42 @@ struct EndpointIndex: Sendable {
     struct Changes {
         /// Those that all nodes know.
         var common: Set<EndpointKey> = []
+        /// Those that nodes in a network know, all when a port is published, and each of itself.
+        var nodes: Set<EndpointKey> = []
         /// Those that nodes with a place in the network know.
         var byNetwork: [ID: Set<EndpointKey>] = [:]
         /// Nodes that have come into a network, or have left it.
         var moved: Set<ID> = []
-        /// The ingress network is another.
+        /// The ingress network is another, or the first port is published, or the last one is no more.
         var haveAllMoved = false
         /// Tasks that are to serve no more, by id, with their nodes.
         var leaving: [ID: ID] = [:]
         /// Tasks that have no place any more.
         var gone: Set<ID> = []
 
-        var isEmpty: Bool { common.isEmpty && byNetwork.isEmpty && moved.isEmpty && !haveAllMoved && leaving.isEmpty && gone.isEmpty }
+        var isEmpty: Bool { common.isEmpty && nodes.isEmpty && byNetwork.isEmpty && moved.isEmpty && !haveAllMoved && leaving.isEmpty && gone.isEmpty }
     }
 
-    private(set) var nodes = TreeDictionary<ID, Item<EndpointNode>>()
+    private var nodes = TreeDictionary<ID, Item<EndpointNode>>()
+    private var managers = TreeSet<ID>()
     private var networks = TreeDictionary<ID, Item<EndpointNetwork>>()
     private var services = TreeDictionary<ID, Item<EndpointService>>()
     private var tasks = TreeDictionary<ID, Item<EndpointTask>>()
     /// Tasks that are to serve no more but have not ended, with their nodes.
     private(set) var leaving: [ID: ID] = [:]
     private var published = TreeSet<ID>()
+    private var publishedSince: UInt64 = 0
     /// Services that are not to go, whether they are told of or not.
     private var present = TreeSet<ID>()
     private var servicesByNetwork = TreeDictionary<ID, TreeSet<ID>>()
     private var tasksByNetwork = TreeDictionary<ID, TreeSet<ID>>()
     /// By node and network.
     private var places = TreeDictionary<ID, TreeDictionary<ID, Place>>()
+    /// When nodes came into the first of their networks.
+    private var placedSince = TreeDictionary<ID, UInt64>()
     private(set) var ingress: ID?
     private var ingressSince: UInt64 = 0
-    /// Counts how often a node came into a network.
+    /// Counts how often a node came into a network, and how often the first port was published.
     private var arrivals: UInt64 = 0
 
     private struct Place: Sendable, Hashable {
@@ -79,7 +85,13 @@ struct EndpointIndex: Sendable {
         return known.filter { networks[$0.key] != nil }
     }
 
-    func item(node: ID) -> Item<EndpointNode>? { nodes[node] }
+    /// Since when a node is told of all others; `nil`: it is told of itself and the managers alone, and not of what others do meanwhile.
+    func knowsAllNodes(_ node: ID) -> UInt64? { published.isEmpty ? placedSince[node] : publishedSince }
+
+    /// What `listener` knows of a node.
+    func item(node: ID, for listener: ID) -> Item<EndpointNode>? {
+        node == listener || managers.contains(node) || knowsAllNodes(listener) != nil ? nodes[node] : nil
+    }
 
     func item(network: ID, in known: Set<ID>) -> Item<EndpointNetwork>? { known.contains(network) ? networks[network] : nil }
 
@@ -101,9 +113,15 @@ struct EndpointIndex: Sendable {
             + (tasksByNetwork[network] ?? []).map { EndpointKey(.task, $0) }
     }
 
+    /// The nodes that a node is told of.
+    func nodeKeys(for node: ID) -> Set<EndpointKey> {
+        if knowsAllNodes(node) != nil { return Set(nodes.keys.lazy.map { EndpointKey(.node, $0) }) }
+        return Set(managers.union([node]).lazy.map { EndpointKey(.node, $0) })
+    }
+
     /// What is in the table of a node in these networks.
-    func keys(in known: Set<ID>) -> Set<EndpointKey> {
-        var keys = Set(nodes.keys.map { EndpointKey(.node, $0) })
+    func keys(in known: Set<ID>, for node: ID) -> Set<EndpointKey> {
+        var keys = nodeKeys(for: node)
         keys.formUnion(published.map { EndpointKey(.service, $0) })
         for network in known { keys.formUnion(self.keys(in: network)) }
         return keys
@@ -112,6 +130,11 @@ struct EndpointIndex: Sendable {
     /// Of the changes, what a node is to look at; `nil`: nothing has changed for it.
     func keys(of changes: Changes, for node: ID) -> Set<EndpointKey>? {
         var keys = changes.common
+        if knowsAllNodes(node) != nil {
+            keys.formUnion(changes.nodes)
+        } else if changes.nodes.contains(EndpointKey(.node, node)) {
+            keys.insert(EndpointKey(.node, node))
+        }
         for network in placesAndIngress(of: node) { if let changed = changes.byNetwork[network] { keys.formUnion(changed) } }
         return keys.isEmpty && !changes.haveAllMoved && !changes.moved.contains(node) ? nil : keys
     }
@@ -174,8 +197,10 @@ struct EndpointIndex: Sendable {
     private mutating func updateNode(_ key: EndpointKey, _ state: some SwarmState, _ changes: inout Changes) {
         let item = state.node(key.id).map { Item(EndpointNode($0)) }
         guard item?.digest != nodes[key.id]?.digest else { return }
+        let (wasManager, isManager) = (managers.contains(key.id), item.map { !$0.entry.managerAddress.isEmpty } ?? false)
         nodes[key.id] = item
-        changes.common.insert(key)
+        if isManager { managers.insert(key.id) } else { managers.remove(key.id) }
+        if wasManager || isManager { changes.common.insert(key) } else { changes.nodes.insert(key) }
     }
 
     private mutating func updateNetwork(_ key: EndpointKey, _ state: some SwarmState, _ changes: inout Changes) {
@@ -204,7 +229,13 @@ struct EndpointIndex: Sendable {
         for network in after.subtracting(before) { servicesByNetwork[network, default: []].insert(key.id) }
         for network in before.union(after) { changes.byNetwork[network, default: []].insert(key) }
         if !(old?.entry.ports.isEmpty ?? true) || !(new?.entry.ports.isEmpty ?? true) { changes.common.insert(key) }
+        let wasPublishing = !published.isEmpty
         if new?.entry.ports.isEmpty ?? true { published.remove(key.id) } else { published.insert(key.id) }
+        if published.isEmpty == wasPublishing {
+            arrivals += 1
+            publishedSince = arrivals
+            changes.haveAllMoved = true
+        }
     }
 
     private mutating func updateTask(_ key: EndpointKey, _ state: some SwarmState, _ changes: inout Changes) {
@@ -243,8 +274,13 @@ struct EndpointIndex: Sendable {
             place = nil
             changes.moved.insert(node)
         }
+        let wasPlaced = places[node] != nil
         places[node, default: [:]][network] = place
         if places[node]?.isEmpty ?? false { places[node] = nil }
+        if (places[node] != nil) != wasPlaced {
+            arrivals += 1
+            placedSince[node] = wasPlaced ? nil : arrivals
+        }
     }
 
     private static func unlink(_ id: ID, from network: ID, _ index: inout TreeDictionary<ID, TreeSet<ID>>) {

@@ -4,7 +4,8 @@ public import Wire
 
 /// What a node knows of networks and published ports: a value that the leader computes from the store for this node.
 public struct EndpointTable: Sendable, Hashable {
-    /// All nodes of the swarm, this one too.
+    /// This node and the managers. All nodes of the swarm, if a port is published anywhere or this node is in a network: to others it has nothing to
+    /// send, and a swarm of thousands of nodes would tell each of all.
     public var nodes: [ID: EndpointNode] = [:]
     /// Those that the node takes part in, and the ingress network.
     public var networks: [ID: EndpointNetwork] = [:]
@@ -24,7 +25,6 @@ extension EndpointTable {
     /// What a node must know of a state: looked up from the beginning. The leader comes to the same from event to event with `EndpointIndex`.
     static func of(_ state: some SwarmState, node: ID) -> EndpointTable {
         var table = EndpointTable()
-        for node in state.allNodes { table.nodes[node.id] = EndpointNode(node) }
         let ingress = EndpointNetwork.ingress(of: state)
         var places = Set(ingress.map { [$0] } ?? [])
         for task in state.tasks(onNode: node) { for attachment in EndpointTask(task, in: state)?.attachments ?? [] { places.insert(attachment.network.id) } }
@@ -34,6 +34,12 @@ extension EndpointTable {
         let networks = Set(table.networks.keys)
         for service in state.allServices { table.services[service.id] = EndpointService(service, in: state)?.limited(to: networks) }
         for task in state.allTasks { table.tasks[task.id] = EndpointTask(task, in: state)?.limited(to: networks) }
+        let isInNetwork = state.tasks(onNode: node).contains { EndpointTask($0, in: state)?.attachments.isEmpty == false }
+        let knowsAll = isInNetwork || state.allServices.contains { EndpointService($0, in: state)?.ports.isEmpty == false }
+        for other in state.allNodes {
+            let entry = EndpointNode(other)
+            if knowsAll || other.id == node || !entry.managerAddress.isEmpty { table.nodes[other.id] = entry }
+        }
         return table
     }
 }

@@ -92,10 +92,11 @@ final class RaftLoop {
             items += persist.entries.map { .entry($0) }
             persisted = persist.position ?? persisted
         }
+        // Send: what the others can write while this member does, before.
+        let order = RaftOutput.sendOrder(of: outputs)
+        if !order.early.isEmpty { send(order.early) }
         try write(items)
-        // Send.
-        let messages = outputs.flatMap(\.send)
-        if !messages.isEmpty { send(messages) }
+        if !order.late.isEmpty { send(order.late) }
         if let snapshot { try restore(snapshot) }
         apply(outputs.flatMap(\.apply))
         for change in outputs.compactMap(\.roleChange) {

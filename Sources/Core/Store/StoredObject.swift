@@ -5,8 +5,9 @@ public enum ObjectKind: String, CaseIterable, Sendable, Hashable {
     case cluster, node, service, task, network, secret, config
 }
 
-/// Any object of the store.
-public enum StoredObject: Sendable, Hashable {
+/// Any object of the store. Indirect, because the cases differ much in size: the store remembers thousands of changes, most of them of tasks, and
+/// would keep the room of a service for each.
+public indirect enum StoredObject: Sendable, Hashable {
     case cluster(Cluster)
     case node(Node)
     case service(Service)

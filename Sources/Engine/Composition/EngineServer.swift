@@ -120,6 +120,10 @@ public struct EngineServer: Sendable {
                     for await failure in failures { return failure }
                     return nil
                 }
+                group.addTask {
+                    await StartUpMemory.releaseWhenIdle()
+                    return nil
+                }
                 // The first that ends, ends all: it has failed, or everything was cancelled.
                 let first = await group.next() ?? nil
                 group.cancelAll()
@@ -245,6 +249,30 @@ enum StartUpMemory {
     static func release() {
         apus_trim_allocator()
         apus_release_start_up_pages()
+    }
+
+    /// Releases again whenever the engine has worked and is idle now: joining a swarm, an election or a deployment need code that is not needed after.
+    /// Ends when it is cancelled.
+    static func releaseWhenIdle() async {
+        var released = processorTime
+        var last = released
+        while true {
+            do { try await ConcurrentTask.sleep(for: .seconds(20)) } catch { return }
+            let now = processorTime
+            // Less than two percent of a processor; and since the last time enough to be worth it.
+            if now - last < .milliseconds(400), now - released > .milliseconds(800) {
+                release()
+                released = processorTime
+            }
+            last = processorTime
+        }
+    }
+
+    /// Of all threads of the process.
+    private static var processorTime: Duration {
+        var time = timespec()
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+        return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 }
 

@@ -28,7 +28,8 @@ public enum RaftInput: Sendable, Hashable {
     case campaign
 }
 
-/// What the shell must do, in this order: persist, then send, then apply. Reads and the rest may be answered at any time.
+/// What the shell must do, in this order: persist, then send, then apply. Reads and the rest may be answered at any time, and some messages may
+/// be sent before: ``sendOrder(of:)``.
 public struct RaftOutput: Sendable, Hashable {
     /// To be made durable, together, before anything below is done. `nil` when there is nothing.
     public var persist: RaftPersist?
@@ -50,6 +51,20 @@ public struct RaftOutput: Sendable, Hashable {
     public var wantsSnapshot = false
 
     public init() {}
+
+    /// The messages of outputs that are carried out together: those that may be sent before anything of them is durable, and the rest.
+    ///
+    /// A leader may send entries while it writes them itself (Ongaro, "Consensus: Bridging Theory and Practice", 10.2.1): its own copy counts only when
+    /// `persisted` has been said. Everything else is a promise, and must wait; so must all, where a term or a vote is not durable yet.
+    public static func sendOrder(of outputs: [RaftOutput]) -> (early: [RaftMessage], late: [RaftMessage]) {
+        let messages = outputs.flatMap(\.send)
+        guard outputs.allSatisfy({ $0.persist?.hardState == nil && $0.persist?.snapshot == nil && $0.restore == nil }) else { return ([], messages) }
+        var order: (early: [RaftMessage], late: [RaftMessage]) = ([], [])
+        for message in messages {
+            if case .append = message.content { order.early.append(message) } else { order.late.append(message) }
+        }
+        return order
+    }
 
     public struct ReadReady: Sendable, Hashable {
         public var id: UInt64
