@@ -10,8 +10,10 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
         self.bytes = bytes
     }
 
+    /// `IPAddress(v4: 10, 0, 0, 7)` is 10.0.0.7.
     public init(v4 a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) { bytes = [a, b, c, d] }
 
+    /// Otherwise it is IPv6.
     @inlinable public var isIPv4: Bool { bytes.count == 4 }
 
     /// Reads dotted decimal, or RFC 4291 text with at most one `::`; `nil` for anything else.
@@ -103,6 +105,7 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
 /// An address with the length of its network: `10.0.0.7/24`.
 @frozen
 public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
+    /// It may have bits behind the length, as the address of an interface does.
     public var address: IPAddress
     /// 0 to 32, or to 128.
     public var length: Int
@@ -131,6 +134,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
         return copy
     }
 
+    /// Whether an address of the same family lies in the network.
     public func contains(_ other: IPAddress) -> Bool {
         other.bytes.count == address.bytes.count && masked(other) == masked(address)
     }
@@ -151,6 +155,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
 /// A hardware address of six bytes.
 @frozen
 public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
+    /// Six, in the order of the wire.
     public let bytes: [UInt8]
 
     /// `nil` unless there are six bytes.

@@ -16,11 +16,13 @@ public struct Timestamp: Hashable, Sendable, Comparable, CustomStringConvertible
     @inlinable
     public static func < (left: Timestamp, right: Timestamp) -> Bool { left.nanoseconds < right.nanoseconds }
 
+    /// Wraps around beyond the years 1678 to 2262.
     @inlinable
     public static func + (left: Timestamp, right: Duration) -> Timestamp {
         Timestamp(nanoseconds: left.nanoseconds &+ right.nanoseconds)
     }
 
+    /// The time from the right one to the left one.
     @inlinable
     public static func - (left: Timestamp, right: Timestamp) -> Duration {
         .nanoseconds(left.nanoseconds &- right.nanoseconds)
