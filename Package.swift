@@ -77,6 +77,7 @@ let package = Package(
         .target(name: "CLinux", path: "Sources/CLinux"),
 
         module("Coding", in: "Sources/Support"),
+        module("Concurrency", in: "Sources/Support"),
         module("Events", in: "Sources/Support"),
         module("Files", in: "Sources/Support", ["CLinux"]),
         module("Processes", in: "Sources/Support", ["CLinux"]),
@@ -104,7 +105,7 @@ let package = Package(
             ]),
         module("Peers", in: "Sources/Core", ["Raft", "Wire", "Coding", grpc, logging]),
         module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
-        module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
+        module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", "Concurrency", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
         module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
         // The system has a module called Dispatch already.
@@ -113,7 +114,7 @@ let package = Package(
             [
                 "Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging,
             ]),
-        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Netlink", "CLinux", logging]),
+        module("Names", in: "Sources/Core", ["Concurrency", "Namespaces", "NFTables", "Netlink", "CLinux", logging]),
         module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
@@ -124,8 +125,8 @@ let package = Package(
             "Engine", in: "Sources",
             [
                 "Swarm", "Wire", "Names",
-                "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
-                "CLinux", logging,
+                "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Concurrency", "Files",
+                "Processes", "CLinux", logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
@@ -143,7 +144,7 @@ let package = Package(
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
-            tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
+            tests("SupportTests", ["Coding", "Concurrency", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
             tests("RaftTests", ["Raft", "Files"]),
             .testTarget(name: "SimulationTests", dependencies: ["Raft", pluginAPI], path: "Tests/Simulation", swiftSettings: swiftSettings),
             tests(
