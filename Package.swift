@@ -144,7 +144,9 @@ let package = Package(
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
-            tests("SupportTests", ["Coding", "Concurrency", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
+            // What tests of parsers share.
+            .target(name: "Fuzzing", dependencies: ["Coding"], path: "Tests/Fuzzing", swiftSettings: swiftSettings),
+            tests("SupportTests", ["Coding", "Concurrency", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient", "Fuzzing"]),
             tests("RaftTests", ["Raft", "Files"]),
             .testTarget(name: "SimulationTests", dependencies: ["Raft", pluginAPI], path: "Tests/Simulation", swiftSettings: swiftSettings),
             tests(
@@ -163,7 +165,7 @@ let package = Package(
                     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 ], exclude: ["Peers", "Corpus"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
-            tests("PluginHostTests", ["PluginHost", "Files"]),
+            tests("PluginHostTests", ["PluginHost", "Files", "Coding", "Fuzzing"]),
             tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
             tests(
                 "DispatcherTests",
