@@ -107,7 +107,7 @@ let package = Package(
         module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
         module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", "Concurrency", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
-        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
+        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", "Processes", logging]),
         // The system has a module called Dispatch already.
         module(
             "Dispatcher", in: "Sources/Core", path: "Dispatch",
@@ -115,7 +115,9 @@ let package = Package(
                 "Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging,
             ]),
         module("Names", in: "Sources/Core", ["Concurrency", "Namespaces", "NFTables", "Netlink", "CLinux", logging]),
-        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
+        module(
+            "Agent", in: "Sources/Core",
+            ["Events", "Coding", "Files", "Processes", "Namespaces", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
             [

@@ -1,6 +1,7 @@
 import Files
 import Glibc
 import PluginAPI
+import Processes
 
 /// All containers of this node: makes, starts, stops and removes them.
 ///
@@ -125,7 +126,7 @@ final class Containers: Sendable {
         where !known.contains(mode) {
             throw ApusError(.unimplemented, "\(name) mode \"\(mode)\" is not supported yet")
         }
-        _ = try Signals.parse(configuration.stopSignal)
+        if !configuration.stopSignal.isEmpty { _ = try SignalName.number(configuration.stopSignal) }
         _ = try LogOptions(configuration.log)
         try MountSources(volumes: volumes).check(configuration.mounts)
         _ = try Devices.find(for: configuration)
