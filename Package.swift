@@ -168,7 +168,9 @@ let package = Package(
                 ], exclude: ["Peers", "Corpus"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
             tests("PluginHostTests", ["PluginHost", "Files", "Coding", "Fuzzing"]),
-            tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
+            tests(
+                "OrchestrationTests",
+                ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack", "RuntimeOCI", "Fuzzing"]),
             tests(
                 "DispatcherTests",
                 [
@@ -176,12 +178,17 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS", "PortProxy"]),
+            tests(
+                "NetworkTests",
+                [
+                    "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "CNetlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS",
+                    "PortProxy", "Fuzzing",
+                ]),
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
-            tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
-            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
+            tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding", "Fuzzing"]),
+            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security", "Fuzzing"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers", "Programs"]),
-            tests("CommandLineTests", ["CommandLine", "Coding"]),
+            tests("CommandLineTests", ["CommandLine", "Coding", "Fuzzing"]),
         ],
     swiftLanguageModes: [.v6]
 )
