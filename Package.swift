@@ -77,6 +77,7 @@ let package = Package(
         .target(name: "CLinux", path: "Sources/CLinux"),
 
         module("Coding", in: "Sources/Support"),
+        module("Concurrency", in: "Sources/Support"),
         module("Events", in: "Sources/Support"),
         module("Files", in: "Sources/Support", ["CLinux"]),
         module("Processes", in: "Sources/Support", ["CLinux"]),
@@ -104,17 +105,19 @@ let package = Package(
             ]),
         module("Peers", in: "Sources/Core", ["Raft", "Wire", "Coding", grpc, logging]),
         module("Security", in: "Sources/Core", ["Store", "Raft", "Wire", "OpenSSL", "Files", "Coding", grpc, logging]),
-        module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", logging]),
+        module("PluginHost", in: "Sources/Core", ["CLTDL", "CLinux", "OpenSSL", "Files", "Coding", "Concurrency", logging]),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
-        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", "Coding", logging]),
+        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", "Coding", "Processes", logging]),
         // The system has a module called Dispatch already.
         module(
             "Dispatcher", in: "Sources/Core", path: "Dispatch",
             [
                 "Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging,
             ]),
-        module("Names", in: "Sources/Core", ["Namespaces", "NFTables", "Netlink", "CLinux", logging]),
-        module("Agent", in: "Sources/Core", ["Events", "Coding", "Files", "Namespaces", "Orchestration", "Dispatcher", "Wire", "Names", "Allocation", logging]),
+        module("Names", in: "Sources/Core", ["Concurrency", "Namespaces", "NFTables", "Netlink", "CLinux", logging]),
+        module(
+            "Agent", in: "Sources/Core",
+            ["Events", "Coding", "Files", "Processes", "Namespaces", "Orchestration", "Dispatcher", "Wire", "Names", "Allocation", logging]),
         module(
             "Swarm", in: "Sources/Core",
             [
@@ -124,8 +127,8 @@ let package = Package(
             "Engine", in: "Sources",
             [
                 "Swarm", "Wire", "Names",
-                "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Files", "Processes",
-                "CLinux", logging,
+                "Raft", "Store", "Security", "PluginHost", "Allocation", "Orchestration", "Dispatcher", "Agent", "Events", "Coding", "Concurrency", "Files",
+                "Processes", "CLinux", logging,
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ]),
@@ -143,7 +146,9 @@ let package = Package(
         + plugin("BalancerIPVS", ["IPVS", "Mesh", "NFTables", "Netlink", "Namespaces", "PortProxy"])
         + plugin("RuntimeOCI", ["OpenSSL", "HTTPClient", "Coding", "Files", "Processes", "Namespaces", "CSeccomp", "CLinux"])
         + [
-            tests("SupportTests", ["Coding", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient"]),
+            // What tests of parsers share.
+            .target(name: "Fuzzing", dependencies: ["Coding"], path: "Tests/Fuzzing", swiftSettings: swiftSettings),
+            tests("SupportTests", ["Coding", "Concurrency", "Events", "Files", "Processes", "Namespaces", "OpenSSL", "HTTPClient", "Fuzzing"]),
             tests("RaftTests", ["Raft", "Files"]),
             .testTarget(name: "SimulationTests", dependencies: ["Raft", pluginAPI], path: "Tests/Simulation", swiftSettings: swiftSettings),
             tests(
@@ -162,8 +167,10 @@ let package = Package(
                     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 ], exclude: ["Peers", "Corpus"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
-            tests("PluginHostTests", ["PluginHost", "Files"]),
-            tests("OrchestrationTests", ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack"]),
+            tests("PluginHostTests", ["PluginHost", "Files", "Coding", "Fuzzing"]),
+            tests(
+                "OrchestrationTests",
+                ["Orchestration", "Allocation", "Dispatcher", "Store", "SchedulerSpread", "SchedulerBinpack", "RuntimeOCI", "Fuzzing"]),
             tests(
                 "DispatcherTests",
                 [
@@ -171,12 +178,17 @@ let package = Package(
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
-            tests("NetworkTests", ["NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS", "PortProxy"]),
+            tests(
+                "NetworkTests",
+                [
+                    "NetworkBridge", "NetworkOverlay", "BalancerNFTables", "Netlink", "CNetlink", "NFTables", "Namespaces", "Mesh", "BalancerIPVS", "IPVS",
+                    "PortProxy", "Fuzzing",
+                ]),
             tests("NamesTests", ["Names", "Namespaces", "NFTables", "Processes", "Files", logging], exclude: ["Corpus", "Programs"]),
-            tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding"]),
-            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security"]),
+            tests("RuntimeTests", ["RuntimeOCI", "Processes", "Files", "Coding", "Fuzzing"]),
+            tests("EngineTests", ["Engine", "Swarm", "HTTPClient", "Coding", "Processes", "Files", "CAInternal", "Security", "Fuzzing"]),
             tests("ClusterTests", ["HTTPClient", "Coding", "Processes", "Files"], exclude: ["Attackers", "Programs"]),
-            tests("CommandLineTests", ["CommandLine", "Coding"]),
+            tests("CommandLineTests", ["CommandLine", "Coding", "Fuzzing"]),
         ],
     swiftLanguageModes: [.v6]
 )

@@ -104,18 +104,6 @@ import Testing
     }
 }
 
-@Suite struct SignalNameTests {
-    @Test(arguments: [
-        ("SIGTERM", 15), ("term", 15), ("9", 9), ("KILL", 9), ("SIGHUP", 1), ("usr2", 12), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("SYS", 31),
-        ("WINCH", 28),
-    ])
-    func known(_ name: String, _ number: Int32) throws { #expect(try SignalName.number(name) == number) }
-
-    @Test(arguments: ["", "0", "65", "-1", "SIGNOPE", "RTMIN+31", "TERM "]) func unknown(_ name: String) {
-        #expect(throws: ApusError.self) { try SignalName.number(name) }
-    }
-}
-
 @Suite struct ContainerFilesTests {
     @Test func resolverDropsWhatAContainerCannotReach() {
         let host =

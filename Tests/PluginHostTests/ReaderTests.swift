@@ -1,3 +1,4 @@
+import Fuzzing
 import PluginAPI
 import Testing
 
@@ -97,7 +98,7 @@ import Testing
             if section.size > 0 { places.append(section.offset..<section.offset + section.size) }
         }
         let extremes: [UInt8] = [0, 1, 0x7f, 0x80, 0xff]
-        var generator = Seeded(state: 20_261_122)
+        var generator = SplitMix64(seed: 20_261_122)
         var outcomes = (read: 0, refused: 0)
         let start = ContinuousClock.now
         for round in 0..<20_000 {
@@ -120,18 +121,5 @@ import Testing
             }
         }
         #expect(outcomes.read > 1000 && outcomes.refused > 1000, "\(outcomes) in \(ContinuousClock.now - start)")
-    }
-}
-
-/// SplitMix64: the same numbers on every machine.
-struct Seeded: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }

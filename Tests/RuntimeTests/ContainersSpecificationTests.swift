@@ -142,15 +142,6 @@ import Testing
         #expect(throws: ApusError.self) { try resolve("4294967295") }
     }
 
-    @Test func signalsAreRead() throws {
-        #expect(try Signals.parse("") == 15)
-        #expect(try Signals.parse("SIGQUIT") == 3)
-        #expect(try Signals.parse("quit") == 3)
-        #expect(try Signals.parse("9") == 9)
-        #expect(try Signals.parse("SIGRTMIN+3") == 37)
-        for wrong in ["SIGNO", "0", "65", "RTMIN+40"] { #expect(throws: ApusError.self) { try Signals.parse(wrong) } }
-    }
-
     @Test func failuresOfTheRuntimesAreTranslated() {
         let runc = RuntimeFailure(
             output:

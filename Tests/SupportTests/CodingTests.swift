@@ -1,4 +1,5 @@
 import Coding
+import Fuzzing
 import PluginAPI
 import Testing
 
@@ -63,7 +64,7 @@ private struct Numbered: FieldCoded {
 
     /// Whatever bytes come, it answers with a value that reads back the same, or with an error.
     @Test func survivesMutations() throws {
-        var generator = SplitMix(state: 7)
+        var generator = SplitMix64(seed: 7)
         let seeds = [#"{"Name":"web","Mode":{"Replicated":{"Replicas":3}},"x":[1,2.5e3,"\u00e9",null,true]}"#, #"["\ud83d\udd4a",[[[]]],{"":-0.0}]"#]
         for _ in 0..<20_000 {
             var bytes = Array((seeds.randomElement(using: &generator) ?? "").utf8)
@@ -151,7 +152,7 @@ private struct Numbered: FieldCoded {
     }
 
     @Test func damagedMessagesAreErrors() {
-        var generator = SplitMix(state: 11)
+        var generator = SplitMix64(seed: 11)
         let whole = ProtobufFields.encode(RandomFields.make(Service.self, seed: 3).value)
         for _ in 0..<20_000 {
             var bytes = whole

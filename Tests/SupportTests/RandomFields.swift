@@ -1,8 +1,9 @@
+import Fuzzing
 import PluginAPI
 
 /// A decoder that fills every field with something, and notes whether names and numbers are used once.
 struct RandomFields: FieldCoder {
-    var generator: SplitMix
+    var generator: SplitMix64
     var depth = 0
     var names: Set<String> = []
     var numbers: Set<Int> = []
@@ -10,13 +11,13 @@ struct RandomFields: FieldCoder {
     var isDecoding: Bool { true }
 
     static func make<Value: FieldCoded>(_ type: Value.Type, seed: UInt64) -> (value: Value, repeated: [String]) {
-        var coder = RandomFields(generator: SplitMix(state: seed))
+        var coder = RandomFields(generator: SplitMix64(seed: seed))
         let value = coder.nested(type)
         return (value, coder.repeated)
     }
 
     private mutating func nested<Value: FieldCoded>(_ type: Value.Type) -> Value {
-        var inner = RandomFields(generator: SplitMix(state: generator.next()), depth: depth + 1)
+        var inner = RandomFields(generator: SplitMix64(seed: generator.next()), depth: depth + 1)
         var value = Value()
         try? value.code(with: &inner)
         repeated += inner.repeated
@@ -101,18 +102,5 @@ struct RandomFields: FieldCoder {
     mutating func field(_ number: Int, _ name: String, _ value: inout [String]?, _ presence: FieldPresence) {
         note(number, name)
         value = chance(3) ? nil : (0..<generator.next() % 3).map { _ in text() }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014): a failure comes again with its seed.
-struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
     }
 }

@@ -15,10 +15,13 @@ struct EngineAPIVersion: Hashable, Sendable, Comparable {
         self.minor = minor
     }
 
+    /// Reads `1.50`, digits without leading zeros; `nil` for anything else.
     init?(_ text: String) {
         let (major, minor) = text.cut(at: ".")
         guard let major = Int(major), let minor = minor.flatMap({ Int($0) }) else { return nil }
         self.init(major: major, minor: minor)
+        // Int reads signs and zeros too.
+        guard self.text.utf8.elementsEqual(text.utf8), major >= 0, minor >= 0 else { return nil }
     }
 
     var text: String { "\(major).\(minor)" }

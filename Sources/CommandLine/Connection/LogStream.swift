@@ -47,12 +47,12 @@ struct LogLines {
 
     mutating func take(_ bytes: [UInt8], from output: LogOutput) -> [String] {
         var lines: [String] = []
-        var rest = (pending[output] ?? []) + bytes
+        var rest = ((pending[output] ?? []) + bytes)[...]
         while let end = rest.firstIndex(of: 0x0a) {
             lines.append(String(decoding: rest[..<end], as: UTF8.self))
-            rest.removeFirst(end + 1)
+            rest = rest[(end + 1)...]
         }
-        pending[output] = rest
+        pending[output] = Array(rest)
         return lines
     }
 

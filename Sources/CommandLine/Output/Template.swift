@@ -11,11 +11,13 @@ struct Template: Sendable {
     }
 
     private var nodes: [Node]
+    /// How many `{{if}}` and `{{range}}` may stand within each other: each takes a piece of the stack.
+    private static let maximumDepth = 100
 
     /// - Throws: `invalidArgument` with what is wrong in the template.
     init(_ text: String) throws(ApusError) {
         var pieces = try TemplatePieces.split(text)[...]
-        let (nodes, end) = try Self.parse(&pieces)
+        let (nodes, end) = try Self.parse(&pieces, depth: 0)
         guard end == nil else { throw Self.problem("{{\(end ?? "")}} stands without an {{if}} or {{range}}") }
         self.nodes = nodes
     }
@@ -29,7 +31,8 @@ struct Template: Sendable {
 
     static func problem(_ what: String) -> ApusError { ApusError(.invalidArgument, "--format: \(what)") }
 
-    private static func parse(_ pieces: inout ArraySlice<TemplatePieces.Piece>) throws(ApusError) -> (nodes: [Node], end: String?) {
+    private static func parse(_ pieces: inout ArraySlice<TemplatePieces.Piece>, depth: Int) throws(ApusError) -> (nodes: [Node], end: String?) {
+        guard depth <= maximumDepth else { throw problem("more than \(maximumDepth) of {{if}} and {{range}} stand within each other") }
         var nodes: [Node] = []
         while let piece = pieces.popFirst() {
             guard case .action(let action) = piece else {
@@ -41,10 +44,10 @@ struct Template: Sendable {
             case "end", "else": return (nodes, word)
             case "if", "range":
                 let expression = try TemplateExpression(rest ?? "")
-                let (body, end) = try parse(&pieces)
+                let (body, end) = try parse(&pieces, depth: depth + 1)
                 var otherwise: [Node] = []
                 var last = end
-                if end == "else" { (otherwise, last) = try parse(&pieces) }
+                if end == "else" { (otherwise, last) = try parse(&pieces, depth: depth + 1) }
                 guard last == "end" else { throw problem("{{\(word)}} has no {{end}}") }
                 nodes.append(
                     word == "if" ? .condition(expression, then: body, otherwise: otherwise) : .range(expression, body: body, otherwise: otherwise))

@@ -4,31 +4,36 @@ import PluginAPI
 enum ShellWords {
     static func split(_ text: String) throws(ApusError) -> [String] {
         var words: [String] = []
-        var word: String?
-        var quote: Character?
-        var characters = text[...]
-        while let character = characters.popFirst() {
-            switch (character, quote) {
-            case (_, "'") where character != "'": word = (word ?? "") + String(character)
+        var word = String.UnicodeScalarView()
+        // Quotes with nothing between them are a word too.
+        var isInWord = false
+        var quote: Unicode.Scalar?
+        // By scalars: as characters, a quote and a mark that combines with it are one.
+        var scalars = text.unicodeScalars[...]
+        while let scalar = scalars.popFirst() {
+            switch (scalar, quote) {
             case ("'", "'"), ("\"", "\""): quote = nil
-            case ("\\", "\""):
-                guard let next = characters.popFirst() else { throw unfinished(text) }
-                word = (word ?? "") + ("\"\\$`".contains(next) ? String(next) : "\\" + String(next))
-            case (_, "\""): word = (word ?? "") + String(character)
+            case (_, "'"): word.append(scalar)
+            case ("\\", _):
+                guard let next = scalars.popFirst() else { throw unfinished(text) }
+                if quote != nil, !"\"\\$`".unicodeScalars.contains(next) { word.append(scalar) }
+                word.append(next)
+                isInWord = true
+            case (_, "\""): word.append(scalar)
             case ("'", nil), ("\"", nil):
-                quote = character
-                word = word ?? ""
-            case ("\\", nil):
-                guard let next = characters.popFirst() else { throw unfinished(text) }
-                word = (word ?? "") + String(next)
-            case (_, nil) where character.isWhitespace:
-                if let done = word { words.append(done) }
-                word = nil
-            default: word = (word ?? "") + String(character)
+                quote = scalar
+                isInWord = true
+            case (" ", nil), ("\t", nil), ("\n", nil), ("\r", nil):
+                if isInWord { words.append(String(word)) }
+                word.removeAll()
+                isInWord = false
+            default:
+                word.append(scalar)
+                isInWord = true
             }
         }
         guard quote == nil else { throw unfinished(text) }
-        if let done = word { words.append(done) }
+        if isInWord { words.append(String(word)) }
         return words
     }
 

@@ -20,10 +20,15 @@ public protocol DispatcherClient: Sendable {
     func publishLogs(
         _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
     ) async throws(DispatcherFailure)
+    /// A sign of life; the answer says when the next is due.
     func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse
+    /// Says that a table is in force on the node.
     func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure)
+    /// Returns when the statuses are committed.
     func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure)
+    /// Says what the node is and has now.
     func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure)
+    /// Says goodbye.
     func endSession(_ request: EndSessionRequest, timeout: Duration) async throws(DispatcherFailure)
 }
 
@@ -31,32 +36,38 @@ public protocol DispatcherClient: Sendable {
 public struct GRPCDispatcherClient<Transport: ClientTransport>: DispatcherClient {
     private let client: GRPCClient<Transport>
 
+    /// Calls over this client, which must run.
     public init(_ client: GRPCClient<Transport>) { self.client = client }
 
+    /// `Session`, a stream without a deadline.
     public func session(
         _ request: SessionRequest, receive: @escaping @Sendable (SessionMessage) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.session, request, receive)
     }
 
+    /// `Assignments`, a stream without a deadline.
     public func assignments(
         _ request: AssignmentsRequest, receive: @escaping @Sendable (AssignmentsMessage) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.assignments, request, receive)
     }
 
+    /// `Endpoints`, a stream without a deadline.
     public func endpoints(
         _ request: EndpointsRequest, receive: @escaping @Sendable (EndpointsMessage) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.endpoints, request, receive)
     }
 
+    /// `Logs`, a stream without a deadline.
     public func logs(
         _ request: LogsRequest, receive: @escaping @Sendable (LogSubscription) async throws -> Void
     ) async throws(DispatcherFailure) {
         try await streaming(DispatcherMethods.logs, request, receive)
     }
 
+    /// `PublishLogs`, a stream from here to the manager.
     public func publishLogs(
         _ produce: @escaping @Sendable (_ send: @escaping @Sendable (PublishLogsMessage) async throws -> Void) async throws -> Void
     ) async throws(DispatcherFailure) {
@@ -76,22 +87,27 @@ public struct GRPCDispatcherClient<Transport: ClientTransport>: DispatcherClient
         try await streaming(DispatcherMethods.readLogs, request, receive)
     }
 
+    /// `ConfirmEndpoints`, one call with a deadline.
     public func confirmEndpoints(_ request: ConfirmEndpointsRequest, timeout: Duration) async throws(DispatcherFailure) {
         let _: ConfirmEndpointsResponse = try await unary(DispatcherMethods.confirmEndpoints, request, timeout)
     }
 
+    /// `Heartbeat`, one call with a deadline.
     public func heartbeat(_ request: HeartbeatRequest, timeout: Duration) async throws(DispatcherFailure) -> HeartbeatResponse {
         try await unary(DispatcherMethods.heartbeat, request, timeout)
     }
 
+    /// `UpdateTaskStatus`, one call with a deadline.
     public func updateTaskStatus(_ request: UpdateTaskStatusRequest, timeout: Duration) async throws(DispatcherFailure) {
         let _: UpdateTaskStatusResponse = try await unary(DispatcherMethods.updateTaskStatus, request, timeout)
     }
 
+    /// `UpdateNodeDescription`, one call with a deadline.
     public func updateDescription(_ request: UpdateNodeDescriptionRequest, timeout: Duration) async throws(DispatcherFailure) {
         let _: UpdateNodeDescriptionResponse = try await unary(DispatcherMethods.updateNodeDescription, request, timeout)
     }
 
+    /// `EndSession`, one call with a deadline.
     public func endSession(_ request: EndSessionRequest, timeout: Duration) async throws(DispatcherFailure) {
         let _: EndSessionResponse = try await unary(DispatcherMethods.endSession, request, timeout)
     }

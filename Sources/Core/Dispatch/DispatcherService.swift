@@ -19,6 +19,7 @@ public struct DispatcherService<Store: SwarmStore>: RegistrableRPCService {
         reports = NodeReports(sessions: sessions, logger: logger)
     }
 
+    /// Serves all methods of `DispatcherMethods`.
     public func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
         unary(DispatcherMethods.heartbeat, with: &router) { (request: HeartbeatRequest, peer) in try sessions.heartbeat(request, from: peer) }
         unary(DispatcherMethods.updateTaskStatus, with: &router) { (request: UpdateTaskStatusRequest, peer) in

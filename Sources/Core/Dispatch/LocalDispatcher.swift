@@ -13,6 +13,7 @@ public final class LocalDispatcher: AssignmentSource {
         reports = StatusReports(store: store, logger: logger)
     }
 
+    /// The node's tasks, and the whole set again after every change of it.
     public func assignments(for node: ID) -> AsyncStream<[Task]> { Assignments.stream(store, node) }
 
     /// All that there are: whoever is in the store's process can read it anyway.
@@ -23,5 +24,6 @@ public final class LocalDispatcher: AssignmentSource {
             configs: Dictionary(uniqueKeysWithValues: snapshot.configs.values.map { ($0.id, $0) }))
     }
 
+    /// Returns when they are committed.
     public func report(_ statuses: [ID: TaskStatus]) async throws(ApusError) { try await reports.report(statuses) }
 }

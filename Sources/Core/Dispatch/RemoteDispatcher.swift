@@ -18,6 +18,7 @@ public struct RemoteDispatcherConfiguration: Sendable {
 
 /// How the node stands with its managers, and what they last said.
 public struct SessionNews: Sendable, Hashable {
+    /// Whether there is a session, and if not, why.
     public enum Connection: Sendable, Hashable {
         /// No session, and why the last attempt failed. What runs goes on.
         case searching(ApusError?)
@@ -27,6 +28,7 @@ public struct SessionNews: Sendable, Hashable {
         case refused(ApusError)
     }
 
+    /// Now.
     public var connection: Connection
     /// The last one of any session: the node's object (role, availability, labels), the managers, the heartbeat period,
     /// trust roots, the wish for a renewal.

@@ -5,6 +5,7 @@ public import PluginAPI
 /// No clock and no store: the time comes with every call, and what is to be written comes out of `takeChanges`. Time is monotonic, so a clock that is set
 /// gives nobody up. A node with a session costs some 200 bytes, a heartbeat a look into a dictionary.
 public struct SessionTable: Sendable {
+    /// Of a clock that nobody sets.
     public typealias Instant = ContinuousClock.Instant
 
     /// How patient the managers are.
@@ -62,6 +63,7 @@ public struct SessionTable: Sendable {
     public var sessionCount: Int { entries.values.count { !$0.session.isEmpty } }
     /// Whether `takeChanges` has something.
     public var hasChanges: Bool { !changes.isEmpty }
+    /// `nil` for a node that is not known.
     public func state(of node: ID) -> NodeState? { entries[node]?.state }
 
     // MARK: The swarm's nodes
@@ -204,6 +206,7 @@ public struct SessionTable: Sendable {
         return taken
     }
 
+    /// Takes back what could not be written; what has changed since counts more.
     public mutating func putBack(_ failed: [ID: Change]) {
         for (node, change) in failed {
             guard entries[node] != nil else { continue }

@@ -53,10 +53,12 @@ public final class GRPCRaftTransport: RaftTransport {
         for link in state.withLock({ Array($0.links.values) }) { link.renew() }
     }
 
+    /// Puts each on the stream of its member; what cannot be sent is lost, as Raft allows.
     public func send(_ messages: [RaftMessage]) {
         for (member, batch) in Dictionary(grouping: messages, by: \.to) { link(member)?.add(batch) }
     }
 
+    /// Returns when the member has made it durable. - Throws: `unavailable`.
     public func sendSnapshot(_ message: RaftMessage, _ chunks: SnapshotChunks) async throws(ApusError) {
         do {
             try await connector.client(for: message.to).installSnapshot(RaftPeerMessage(message), chunks)

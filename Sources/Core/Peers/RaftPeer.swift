@@ -30,6 +30,7 @@ enum RaftMethods {
 }
 
 extension GRPCClient: RaftPeer {
+    /// One stream of `Send`; it goes on until `batches` returns or the other side ends it.
     public func sendRaft(
         _ batches: @escaping @Sendable (_ write: (RaftBatch) async throws -> Void) async throws -> Void, onEnd: @escaping @Sendable () -> Void
     ) async throws {
@@ -44,6 +45,7 @@ extension GRPCClient: RaftPeer {
         }
     }
 
+    /// One stream of `InstallSnapshot`; returns when the other side has made the snapshot durable.
     public func installSnapshot(_ message: RaftPeerMessage, _ chunks: SnapshotChunks) async throws {
         let request = StreamingClientRequest(of: InstallSnapshotRequest.self) { writer in
             var first = InstallSnapshotRequest()

@@ -27,6 +27,7 @@ public struct RaftService: RegistrableRPCService {
         self.identity = identity
     }
 
+    /// Serves `Send` and `InstallSnapshot`.
     public func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
         router.registerHandler(
             forMethod: RaftMethods.send, deserializer: FieldCodedDeserializer<RaftBatch>(), serializer: FieldCodedSerializer<RaftSendResponse>()

@@ -42,6 +42,7 @@ public struct PluginHostServices: HostServices {
         try Files.makeDirectory(runDirectory, permissions: 0o700)
     }
 
+    /// In the engine's log, with the plugin's name.
     public func log(_ level: LogLevel, _ message: String) {
         let level: Logger.Level =
             switch level {
@@ -54,6 +55,7 @@ public struct PluginHostServices: HostServices {
         logger.log(level: level, "\(message)")
     }
 
+    /// Adds to the counter `apus_plugin_<role>_<name>_<counter>`; a dash becomes an underscore.
     public func count(_ counter: String, by amount: Int) {
         let name = "apus_plugin_\(identity.role.rawValue)_\(identity.name)_\(counter)"
         counters.add(amount, to: String(decoding: name.utf8.map { $0 == UInt8(ascii: "-") ? UInt8(ascii: "_") : $0 }, as: UTF8.self))

@@ -7,12 +7,15 @@ extension PluginRegistry {
     /// - Throws: `notFound` when none is enabled. The same for the other roles.
     public func scheduler(named name: String? = nil) throws(ApusError) -> any Scheduler { try plugin(.scheduler, name, as: (any Scheduler).self) }
 
+    /// The authority in use, or the one of that name if it is in use.
     public func certificateAuthority(named name: String? = nil) throws(ApusError) -> any CertificateAuthority {
         try plugin(.certificateAuthority, name, as: (any CertificateAuthority).self)
     }
 
+    /// The balancer in use, or the one of that name if it is in use.
     public func balancer(named name: String? = nil) throws(ApusError) -> any LoadBalancer { try plugin(.balancer, name, as: (any LoadBalancer).self) }
 
+    /// The driver of that name; several are in use at once.
     public func network(named name: String) throws(ApusError) -> any NetworkDriver { try plugin(.network, name, as: (any NetworkDriver).self) }
 
     /// The runtime of that name, or the first.

@@ -1,3 +1,4 @@
+import Concurrency
 import Files
 import Logging
 public import PluginAPI

@@ -1,3 +1,4 @@
+import Concurrency
 import Files
 public import PluginAPI
 import Synchronization

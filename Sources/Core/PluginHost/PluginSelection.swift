@@ -15,20 +15,36 @@ struct PluginSelection: Sendable, Hashable {
 
     init() {}
 
+    /// Reads what `json` has written. What is of another kind is refused, never left out: without its digest, a plugin would be trusted as one of
+    /// the default set.
     init(_ text: some Collection<UInt8>) throws(ApusError) {
         let value = try JSONValue.parse(text)
-        for entry in value["enabled"]?.array ?? [] {
+        guard value.object != nil else { throw ApusError(.corrupt, "it is \(value.kind), not an object") }
+        for entry in try Self.list(value, "enabled") {
             guard let identity = entry["name"]?.string.flatMap({ PluginIdentity($0) }) else {
                 throw ApusError(.corrupt, "an entry of \"enabled\" has no name of the form role/name")
             }
-            enabled[identity] = entry["sha256"]?.string ?? ""
+            var digest = ""
+            if let written = entry["sha256"] {
+                guard let text = written.string, text.utf8.count == 64, text.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else {
+                    throw ApusError(.corrupt, "\"sha256\" of \(identity) is not 64 hexadecimal digits")
+                }
+                digest = text
+            }
+            guard enabled.updateValue(digest, forKey: identity) == nil else { throw ApusError(.corrupt, "\(identity) is enabled twice") }
         }
-        for entry in value["disabled"]?.array ?? [] {
+        for entry in try Self.list(value, "disabled") {
             guard let identity = entry.string.flatMap({ PluginIdentity($0) }) else {
                 throw ApusError(.corrupt, "an entry of \"disabled\" is not of the form role/name")
             }
             disabled.insert(identity)
         }
+    }
+
+    private static func list(_ value: JSONValue, _ key: String) throws(ApusError) -> [JSONValue] {
+        guard let list = value[key] else { return [] }
+        guard let array = list.array else { throw ApusError(.corrupt, "\"\(key)\" is \(list.kind), not an array") }
+        return array
     }
 
     var json: JSONValue {

@@ -18,13 +18,16 @@ public struct SnapshotChunk: Sendable, Hashable {
 
 /// The content of a durable snapshot, read from disk chunk by chunk as it is asked for. It can be iterated once.
 public struct SnapshotChunks: AsyncSequence, Sendable {
+    /// Chunks, in order.
     public typealias Element = SnapshotChunk
+    /// `failed` or `corrupt` when the file cannot be read.
     public typealias Failure = ApusError
 
     private let source: SnapshotChunkSource
 
     init(_ reader: SnapshotFileReader) { source = SnapshotChunkSource(reader) }
 
+    /// To be called once.
     public func makeAsyncIterator() -> Iterator { Iterator(source: source) }
 
     /// Reads the file on a thread of its own.

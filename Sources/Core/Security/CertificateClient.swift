@@ -4,11 +4,17 @@ public import Wire
 
 /// A node's way to the certificate methods of a manager.
 public protocol CertificateClient: Sendable {
+    /// The root certificate, for whoever has a digest to compare it with.
     func root() async throws(ApusError) -> GetRootCACertificateResponse
+    /// What the node is to trust now.
     func trust() async throws(ApusError) -> GetTrustResponse
+    /// For managers.
     func unlockKey() async throws(ApusError) -> GetUnlockKeyResponse
+    /// Asks for a certificate: to join, or to renew.
     func issue(_ request: IssueNodeCertificateRequest) async throws(ApusError) -> IssueNodeCertificateResponse
+    /// How far it is now.
     func status(_ request: NodeCertificateStatusRequest) async throws(ApusError) -> NodeCertificateStatusResponse
+    /// Asks for a certificate in place of one that has expired.
     func renewExpired(_ request: RenewExpiredCertificateRequest) async throws(ApusError) -> RenewExpiredCertificateResponse
 }
 
@@ -41,24 +47,30 @@ public struct GRPCCertificateClient<Transport: ClientTransport>: CertificateClie
         self.timeout = timeout
     }
 
+    /// `GetRootCACertificate`.
     public func root() async throws(ApusError) -> GetRootCACertificateResponse {
         try await call(CertificateMethods.getRootCACertificate, GetRootCACertificateRequest())
     }
 
+    /// `GetTrust`.
     public func trust() async throws(ApusError) -> GetTrustResponse { try await call(CertificateMethods.getTrust, GetTrustRequest()) }
 
+    /// `GetUnlockKey`.
     public func unlockKey() async throws(ApusError) -> GetUnlockKeyResponse {
         try await call(CertificateMethods.getUnlockKey, GetUnlockKeyRequest())
     }
 
+    /// `IssueNodeCertificate`.
     public func issue(_ request: IssueNodeCertificateRequest) async throws(ApusError) -> IssueNodeCertificateResponse {
         try await call(CertificateMethods.issueNodeCertificate, request)
     }
 
+    /// `NodeCertificateStatus`.
     public func status(_ request: NodeCertificateStatusRequest) async throws(ApusError) -> NodeCertificateStatusResponse {
         try await call(CertificateMethods.nodeCertificateStatus, request)
     }
 
+    /// `RenewExpiredCertificate`.
     public func renewExpired(_ request: RenewExpiredCertificateRequest) async throws(ApusError) -> RenewExpiredCertificateResponse {
         try await call(CertificateMethods.renewExpiredCertificate, request)
     }

@@ -43,6 +43,7 @@ public struct CertificateRPC: RegistrableRPCService {
 
     public init(_ responder: any CertificateResponder) { self.responder = responder }
 
+    /// Serves the methods of CA, NodeCA and Identity.
     public func registerMethods<Transport: ServerTransport>(with router: inout RPCRouter<Transport>) {
         let responder = responder
         register(CertificateMethods.getRootCACertificate, in: &router) { (_: GetRootCACertificateRequest, _) throws(ApusError) in

@@ -9,6 +9,7 @@ import Wire
 ///
 /// One `run` at a time; its owner cancels it and waits for it.
 public final class CertificateRenewer: Sendable {
+    /// Where the certificate is, who renews it, and when.
     public struct Configuration: Sendable {
         /// `<data root>/swarm/certificates`.
         public var directory: String

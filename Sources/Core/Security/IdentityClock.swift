@@ -12,12 +12,14 @@ public protocol IdentityClock: Sendable {
 public struct WallClock: IdentityClock {
     public init() {}
 
+    /// `clock_gettime(2)` of `CLOCK_REALTIME`.
     public func now() -> Timestamp {
         var time = timespec()
         clock_gettime(CLOCK_REALTIME, &time)
         return Timestamp(nanoseconds: Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec))
     }
 
+    /// Looks at the clock now and then, for it may be set.
     public func sleep(until time: Timestamp) async {
         // The wall clock may be set meanwhile: never sleep for long at once.
         while !ConcurrentTask.isCancelled, case let rest = time - now(), rest > .zero {

@@ -2,6 +2,7 @@ public import PluginAPI
 
 /// Something that happened to a node's identity or to the swarm's root, for `events` and the log.
 public struct IdentityEvent: Sendable, Hashable {
+    /// The action of the event.
     public enum Kind: String, Sendable, Hashable, CaseIterable {
         /// A node asked to join.
         case joinRequested = "certificate-request"

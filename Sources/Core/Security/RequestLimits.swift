@@ -54,6 +54,7 @@ public struct KeyedBuckets<Key: Hashable & Sendable>: Sendable {
 
     public var count: Int { buckets.count }
 
+    /// Takes one from the key's bucket; false when it is empty, or when too many keys are remembered.
     public mutating func take(_ key: Key, now: Timestamp) -> Bool {
         if let taken = buckets[key]?.take(now: now) { return taken }
         if buckets.count >= limit {

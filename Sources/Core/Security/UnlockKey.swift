@@ -8,6 +8,7 @@ public struct UnlockKey: Sendable, Hashable, CustomStringConvertible {
 
     public static let prefix = "SWMKEY-1-"
 
+    /// A new one, at random.
     public static func generate() throws(ApusError) -> UnlockKey { UnlockKey(try SecureRandom.bytes(32)) }
 
     private init(_ bytes: [UInt8]) { self.bytes = bytes }

@@ -7,6 +7,7 @@ public struct ObjectTable<Object: Sendable>: Sendable {
 
     public init() {}
 
+    /// `nil` when there is none of that id.
     public subscript(id: ID) -> Object? { objects[id] }
     public var count: Int { objects.count }
     public var isEmpty: Bool { objects.isEmpty }

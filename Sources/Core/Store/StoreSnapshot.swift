@@ -25,9 +25,13 @@ public struct StoreSnapshot: Sendable {
 
     public init() {}
 
+    /// Names of services are unique.
     public func service(named name: String) -> Service? { id(named: name, .service).flatMap { services[$0] } }
+    /// Names of networks are unique.
     public func network(named name: String) -> Network? { id(named: name, .network).flatMap { networks[$0] } }
+    /// Names of secrets are unique.
     public func secret(named name: String) -> Secret? { id(named: name, .secret).flatMap { secrets[$0] } }
+    /// Names of configs are unique.
     public func config(named name: String) -> Config? { id(named: name, .config).flatMap { configs[$0] } }
 
     /// Those of a service, sorted by id.

@@ -10,8 +10,10 @@ public import Wire
 ///
 /// A call fails at once with `unavailable` while the address cannot be reached, unless `CallOptions.waitForReady` is `true`.
 public final class NodeClientTransport: ClientTransport {
+    /// What messages are written into.
     public typealias Bytes = [UInt8]
 
+    /// What the connection rests on.
     public enum Security: Sendable {
         /// The server must show a certificate that chains to the roots and that `expecting` has nothing against. The own identity is
         /// shown when the credentials have one.
@@ -65,6 +67,7 @@ public final class NodeClientTransport: ClientTransport {
 
     public var retryThrottle: RetryThrottle? { nil }
 
+    /// None: deadlines come with each call.
     public func config(forMethod descriptor: MethodDescriptor) -> MethodConfig? { nil }
 
     /// Keeps the connection for as long as it runs; ends after `beginGracefulShutdown()` and the last call, or when its task is cancelled.
@@ -125,8 +128,10 @@ public final class NodeClientTransport: ClientTransport {
     /// - Throws: `unavailable` with the reason why there is no connection, or why the server is not believed.
     public func probe() async throws { try await establish().drain() }
 
+    /// No new calls; `connect` returns after the last one.
     public func beginGracefulShutdown() { keeper.stop() }
 
+    /// One call. It begins when there is a connection, and fails with `unavailable` when there is none.
     public func withStream<T: Sendable>(
         descriptor: MethodDescriptor, options: CallOptions,
         _ closure: (_ stream: RPCStream<Inbound, Outbound>, _ context: ClientContext) async throws -> T

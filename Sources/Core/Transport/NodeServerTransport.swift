@@ -12,8 +12,10 @@ import Synchronization
 ///
 /// The handler's task is cancelled when its call ends early: reset by the client, connection lost, deadline passed.
 public final class NodeServerTransport: ServerTransport {
+    /// What messages are written into.
     public typealias Bytes = [UInt8]
 
+    /// What connections rest on.
     public enum Security: Sendable {
         case tls(TransportCredentials)
         /// No encryption and no identities: for tests and measurements of HTTP/2.
@@ -195,5 +197,6 @@ public final class NodeServerTransport: ServerTransport {
         waiter?.resume()
     }
 
+    /// Takes no new calls, tells the clients so, and lets `listen` return after the last one.
     public func beginGracefulShutdown() { end() }
 }

@@ -2,6 +2,7 @@ public import PluginAPI
 
 // The messages of CertificateAuthority.proto, package docker.swarmkit.v1.
 
+/// Asks for the root certificate. Anybody may: the answer is compared with the digest in a join token.
 public struct GetRootCACertificateRequest: FieldCoded {
     public init() {}
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
@@ -19,6 +20,7 @@ public struct GetRootCACertificateResponse: FieldCoded {
     }
 }
 
+/// A manager asks for the key of a locked swarm.
 public struct GetUnlockKeyRequest: FieldCoded {
     public init() {}
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
@@ -45,6 +47,7 @@ public struct IssueNodeCertificateRequest: FieldCoded {
     public var role: UInt64 = 0
     /// PKCS #10, PEM. Only its key counts.
     public var signingRequest: [UInt8] = []
+    /// A join token; empty when a node renews the certificate that it shows.
     public var token: String = ""
     /// What `availability` encodes.
     public var availabilityNumber: UInt64 = 0
@@ -80,6 +83,7 @@ public struct IssueNodeCertificateRequest: FieldCoded {
 
 /// Who the node is from now on; the certificate is asked for by this id.
 public struct IssueNodeCertificateResponse: FieldCoded {
+    /// New for a node that joins, its own for one that renews.
     public var nodeID: ID = ""
     /// `NodeSpec.Membership`: 1 when the node is accepted.
     public var membershipNumber: UInt64 = 0
@@ -91,17 +95,21 @@ public struct IssueNodeCertificateResponse: FieldCoded {
         try coder.field(2, "node_membership", &membershipNumber)
     }
 
+    /// What `membershipNumber` encodes; unknown numbers are `pending`.
     public var membership: NodeMembership {
         get { membershipNumber == 1 ? .accepted : .pending }
         set { membershipNumber = newValue == .accepted ? 1 : 0 }
     }
 }
 
+/// Asks how far a node's certificate is; the node asks again until it is issued.
 public struct NodeCertificateStatusRequest: FieldCoded {
+    /// Of `IssueNodeCertificateResponse`.
     public var nodeID: ID = ""
 
     public init() {}
 
+    /// Asks for the certificate of that node.
     public init(nodeID: ID) { self.nodeID = nodeID }
 
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {
@@ -111,7 +119,9 @@ public struct NodeCertificateStatusRequest: FieldCoded {
 
 /// How far the certificate is, and the certificate when it is issued.
 public struct NodeCertificateStatusResponse: FieldCoded {
+    /// The certificate's, once more on its own.
     public var status = IssuanceStatus()
+    /// Without a chain until it is issued.
     public var certificate: IssuedCertificate?
 
     public init() {}
@@ -134,12 +144,14 @@ public struct IssuanceStatus: FieldCoded {
         case rotate = 5
     }
 
+    /// What `state` encodes.
     public var stateNumber: UInt64 = 0
     /// Why it failed, or what it waits for.
     public var message: String = ""
 
     public init() {}
 
+    /// A state, and what it waits for or why it failed.
     public init(_ state: State, _ message: String = "") {
         stateNumber = state.rawValue
         self.message = message
@@ -160,9 +172,11 @@ public struct IssuedCertificate: FieldCoded {
     public var roleNumber: UInt64 = 0
     /// PKCS #10, PEM.
     public var signingRequest: [UInt8] = []
+    /// How far it is; with `issued` the chain is there.
     public var status = IssuanceStatus()
     /// PEM, the node's own first, then intermediates.
     public var certificateChain: [UInt8] = []
+    /// The common name that it is issued to.
     public var nodeID: ID = ""
 
     public init() {}
@@ -175,6 +189,7 @@ public struct IssuedCertificate: FieldCoded {
         try coder.field(5, "cn", &nodeID)
     }
 
+    /// What `roleNumber` encodes; unknown numbers are `worker`.
     public var role: NodeRole {
         get { roleNumber == 1 ? .manager : .worker }
         set { roleNumber = newValue == .manager ? 1 : 0 }

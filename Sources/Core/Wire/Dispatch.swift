@@ -3,12 +3,19 @@ public import PluginAPI
 
 /// The methods of `apus.v1.Dispatcher`; `Dispatch.proto` is the contract.
 public enum DispatcherMethods {
+    /// On the port of the managers, for callers with a node certificate; only the leader has sessions.
     public static let service = ServiceDescriptor(package: "apus.v1", service: "Dispatcher")
+    /// `SessionRequest`: registers the node; the stream is its session.
     public static let session = MethodDescriptor(service: service, method: "Session", type: .serverStreaming)
+    /// `HeartbeatRequest`: a sign of life.
     public static let heartbeat = MethodDescriptor(service: service, method: "Heartbeat", type: .unary)
+    /// `AssignmentsRequest`: the node's tasks, and every change of them.
     public static let assignments = MethodDescriptor(service: service, method: "Assignments", type: .serverStreaming)
+    /// `UpdateTaskStatusRequest`: how tasks are.
     public static let updateTaskStatus = MethodDescriptor(service: service, method: "UpdateTaskStatus", type: .unary)
+    /// `UpdateNodeDescriptionRequest`: what the node is and has.
     public static let updateNodeDescription = MethodDescriptor(service: service, method: "UpdateNodeDescription", type: .unary)
+    /// `EndSessionRequest`: goodbye.
     public static let endSession = MethodDescriptor(service: service, method: "EndSession", type: .unary)
 
     /// The metadata in which a manager that does not lead says where the leader is, `host:port`.
@@ -17,6 +24,7 @@ public enum DispatcherMethods {
 
 /// Registers a node.
 public struct SessionRequest: FieldCoded {
+    /// What the node is and has now.
     public var description = NodeDescription()
     /// Where other nodes reach this one, without a port.
     public var address: String = ""
@@ -31,10 +39,13 @@ public struct SessionRequest: FieldCoded {
 
 /// What a node must know of itself and of the managers; the last one holds.
 public struct SessionMessage: FieldCoded {
+    /// Stands in every other call of the node until the stream ends.
     public var sessionID: ID = ""
     /// As the swarm has it: role, availability, labels.
     public var node = Node()
+    /// All of them, for when this one is lost.
     public var managers: [ManagerPeer] = []
+    /// Between two signs of life.
     public var heartbeatPeriod: Duration = .zero
     /// PEM, one or more certificates, all of which are to be trusted.
     public var trustRoots: [UInt8] = []
@@ -72,6 +83,7 @@ public struct ManagerPeer: FieldCoded {
 
 /// A sign of life.
 public struct HeartbeatRequest: FieldCoded {
+    /// Of the first `SessionMessage`, as in the other calls.
     public var sessionID: ID = ""
 
     public init() {}
@@ -83,6 +95,7 @@ public struct HeartbeatRequest: FieldCoded {
 
 /// When the next sign of life is due.
 public struct HeartbeatResponse: FieldCoded {
+    /// From this answer on.
     public var period: Duration = .zero
 
     public init() {}
@@ -109,6 +122,7 @@ public struct AssignmentsMessage: FieldCoded {
     public var isFull: Bool = false
     /// 0 with a full set.
     public var appliesTo: UInt64 = 0
+    /// The number of the set that there is then.
     public var resultsIn: UInt64 = 0
     /// 0 and up.
     public var part: UInt64 = 0
@@ -120,9 +134,11 @@ public struct AssignmentsMessage: FieldCoded {
     public var removedTasks: [String] = []
     /// With their data: those that tasks of this node need, and that it does not have.
     public var secrets: [Secret] = []
+    /// With their data, as the secrets.
     public var configs: [Config] = []
     /// Ids of those that no task of this node needs any more.
     public var removedSecrets: [String] = []
+    /// Ids, as those of the secrets.
     public var removedConfigs: [String] = []
 
     public init() {}
@@ -145,6 +161,7 @@ public struct AssignmentsMessage: FieldCoded {
 /// How tasks of the node are.
 public struct UpdateTaskStatusRequest: FieldCoded {
     public var sessionID: ID = ""
+    /// The last status of each task that has a new one.
     public var updates: [TaskStatusUpdate] = []
     /// By the node's clock, which may be wrong: times of statuses are read relative to it.
     public var sentAt: Timestamp = .never
@@ -181,6 +198,7 @@ public struct UpdateTaskStatusResponse: FieldCoded {
 /// The node has another description now.
 public struct UpdateNodeDescriptionRequest: FieldCoded {
     public var sessionID: ID = ""
+    /// The whole of it.
     public var description = NodeDescription()
 
     public init() {}

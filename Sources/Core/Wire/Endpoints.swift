@@ -2,12 +2,15 @@ public import GRPCCore
 public import PluginAPI
 
 extension DispatcherMethods {
+    /// `EndpointsRequest`: the table of endpoints, and every change of it.
     public static let endpoints = MethodDescriptor(service: service, method: "Endpoints", type: .serverStreaming)
+    /// `ConfirmEndpointsRequest`: a table is in force on the node.
     public static let confirmEndpoints = MethodDescriptor(service: service, method: "ConfirmEndpoints", type: .unary)
 }
 
 /// Asks for what the node must know of networks and published ports.
 public struct EndpointsRequest: FieldCoded {
+    /// Of the node's session.
     public var sessionID: ID = ""
 
     public init() {}
@@ -23,6 +26,7 @@ public struct EndpointsMessage: FieldCoded {
     public var isFull: Bool = false
     /// 0 with a full table.
     public var appliesTo: UInt64 = 0
+    /// The number of the table that there is then.
     public var resultsIn: UInt64 = 0
     /// 0 and up.
     public var part: UInt64 = 0
@@ -64,6 +68,7 @@ public struct EndpointsMessage: FieldCoded {
 /// A node of the swarm, as others reach it.
 public struct EndpointNode: FieldCoded {
     public var id: ID = ""
+    /// As `node ls` shows it.
     public var hostname: String = ""
     /// On the underlay, without a port.
     public var address: String = ""
@@ -85,6 +90,7 @@ public struct EndpointNode: FieldCoded {
 
 /// A network of the swarm that the node takes part in, by a task or a container, or the ingress network.
 public struct EndpointNetwork: FieldCoded {
+    /// The whole object, as the store has it.
     public var network = Network()
     /// Of an encrypted network, oldest first.
     public var keys: [NetworkKey] = []
@@ -103,8 +109,11 @@ public struct EndpointNetwork: FieldCoded {
 /// A service in the networks of the node, or with published ports.
 public struct EndpointService: FieldCoded {
     public var id: ID = ""
+    /// By which containers in its networks find it.
     public var name: String = ""
+    /// Virtual addresses, or the addresses of the tasks in answers.
     public var mode: EndpointMode = .unset
+    /// In the networks that the node takes part in.
     public var virtualIPs: [VirtualIP] = []
     /// Those of the ingress mode.
     public var ports: [PortConfig] = []
@@ -126,6 +135,7 @@ public struct EndpointService: FieldCoded {
 /// Other names in one network.
 public struct EndpointAliases: FieldCoded {
     public var networkID: ID = ""
+    /// Each stands for the service as its own name does.
     public var names: [String] = []
 
     public init() {}
@@ -141,6 +151,7 @@ public struct EndpointTask: FieldCoded {
     public var id: ID = ""
     /// Empty for a container of a node's own.
     public var serviceID: ID = ""
+    /// Where it runs.
     public var nodeID: ID = ""
     /// The container's name.
     public var name: String = ""

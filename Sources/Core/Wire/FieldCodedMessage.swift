@@ -6,6 +6,7 @@ public import PluginAPI
 public struct FieldCodedSerializer<Message: FieldCoded>: MessageSerializer {
     public init() {}
 
+    /// Never throws: every message can be written.
     public func serialize<Bytes: GRPCContiguousBytes>(_ message: Message) throws -> Bytes {
         Bytes(ProtobufFields.encode(message))
     }

@@ -2,6 +2,7 @@ public import PluginAPI
 
 // The messages of Identity.proto, package apus.v1.
 
+/// A node asks what it is to trust, and what time it is.
 public struct GetTrustRequest: FieldCoded {
     public init() {}
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
@@ -46,7 +47,9 @@ public struct RenewExpiredCertificateRequest: FieldCoded {
     public var signedBytes: [UInt8] { Array("apus.v1.RenewExpiredCertificate".utf8) + [0] + signingRequest }
 }
 
+/// The wish is taken: the certificate is asked for by this id, as after `IssueNodeCertificateResponse`.
 public struct RenewExpiredCertificateResponse: FieldCoded {
+    /// The one that the expired certificate names.
     public var nodeID: ID = ""
 
     public init() {}

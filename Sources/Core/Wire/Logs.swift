@@ -2,8 +2,11 @@ public import GRPCCore
 public import PluginAPI
 
 extension DispatcherMethods {
+    /// `LogsRequest`: what is to be read of the node's logs.
     public static let logs = MethodDescriptor(service: service, method: "Logs", type: .serverStreaming)
+    /// `PublishLogsMessage`: pieces of a log, from the node to the leader.
     public static let publishLogs = MethodDescriptor(service: service, method: "PublishLogs", type: .clientStreaming)
+    /// `ReadLogsRequest`: a manager reads the log of a task through the leader.
     public static let readLogs = MethodDescriptor(service: service, method: "ReadLogs", type: .serverStreaming)
 }
 
@@ -20,18 +23,24 @@ public struct LogsRequest: FieldCoded {
 
 /// Somebody reads the log of a task, or does not any more.
 public struct LogSubscription: FieldCoded {
+    /// The leader's; the pieces come with it.
     public var id: ID = ""
     /// Nobody reads it any more; of the rest only the id counts.
     public var isEnd: Bool = false
     public var taskID: ID = ""
+    /// Whether lines of the standard output are wanted.
     public var standardOutput: Bool = false
+    /// Whether lines of the standard error output are wanted.
     public var standardError: Bool = false
+    /// Also lines that are yet to come.
     public var follow: Bool = false
     /// RFC 3339 time and a space before each line.
     public var timestamps: Bool = false
     /// The last lines only; `nil`: all.
     public var tail: Int64?
+    /// Only lines of this time and later; `never`: all.
     public var since: Timestamp = .never
+    /// Only lines of this time and earlier; `never`: all.
     public var until: Timestamp = .never
     /// Put before each line, after the time.
     public var linePrefix: String = ""
@@ -56,6 +65,7 @@ public struct LogSubscription: FieldCoded {
 /// A piece of a log.
 public struct PublishLogsMessage: FieldCoded {
     public var sessionID: ID = ""
+    /// Of `LogSubscription`; one stream is for one.
     public var subscriptionID: ID = ""
     /// Whole frames, as the Engine API has them; none in the first message.
     public var data: [UInt8] = []
@@ -84,6 +94,7 @@ public struct PublishLogsResponse: FieldCoded {
 
 /// Another manager reads the log of a task.
 public struct ReadLogsRequest: FieldCoded {
+    /// Where the task runs.
     public var nodeID: ID = ""
     /// The leader gives it an id.
     public var subscription = LogSubscription()

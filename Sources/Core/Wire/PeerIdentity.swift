@@ -11,6 +11,7 @@ public struct PeerIdentity: Sendable, Hashable {
     /// The certificate's serial number, lower-case hexadecimal.
     public var serial: String
 
+    /// What a verified certificate says.
     public init(nodeID: ID, role: NodeRole, clusterID: ID, serial: String) {
         self.nodeID = nodeID
         self.role = role

@@ -8,6 +8,7 @@ public struct RaftLogEntry: FieldCoded {
     public var term: UInt64 = 0
     /// 0 empty, 1 command, 2 membership.
     public var kind: UInt64 = 0
+    /// A command's bytes, or an encoded membership.
     public var payload: [UInt8] = []
 
     public init() {}
@@ -22,7 +23,9 @@ public struct RaftLogEntry: FieldCoded {
 
 /// A member as a snapshot's membership has it.
 public struct RaftMember: FieldCoded {
+    /// In the Raft group.
     public var id: UInt64 = 0
+    /// It gets the log and does not vote.
     public var isLearner = false
     public var nodeID: ID = ""
     /// `host:port`; empty when the group was not told.
@@ -40,10 +43,14 @@ public struct RaftMember: FieldCoded {
 
 /// One message of any kind; what a kind does not use is zero. The meaning of each field is in Raft.proto.
 public struct RaftPeerMessage: FieldCoded {
+    /// A member, as `to`.
     public var from: UInt64 = 0
     public var to: UInt64 = 0
+    /// The sender's.
     public var term: UInt64 = 0
+    /// Which message it is; the numbers are in Raft.proto.
     public var kind: UInt64 = 0
+    /// With `positionTerm`: the place in the log that the message is about.
     public var positionIndex: UInt64 = 0
     public var positionTerm: UInt64 = 0
     public var isPreVote = false
@@ -81,6 +88,7 @@ public struct RaftPeerMessage: FieldCoded {
 
 /// Messages of one peer, in order.
 public struct RaftBatch: FieldCoded {
+    /// In the order in which they were sent.
     public var messages: [RaftPeerMessage] = []
     /// Where the sender is, `host:port`: for a receiver that does not know it yet. Empty when it need not be said.
     public var address = ""
@@ -93,6 +101,7 @@ public struct RaftBatch: FieldCoded {
     }
 }
 
+/// The stream has ended; single messages are not answered.
 public struct RaftSendResponse: FieldCoded {
     public init() {}
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}
@@ -100,8 +109,11 @@ public struct RaftSendResponse: FieldCoded {
 
 /// The first of a stream has the message, the others a chunk each.
 public struct InstallSnapshotRequest: FieldCoded {
+    /// `nil` in all but the first.
     public var message: RaftPeerMessage?
+    /// At most 1 MiB; empty in the first.
     public var chunk: [UInt8] = []
+    /// Whether the state machine's piece is complete with this chunk.
     public var endsPiece = false
 
     public init() {}
@@ -113,6 +125,7 @@ public struct InstallSnapshotRequest: FieldCoded {
     }
 }
 
+/// The snapshot is durable at the member.
 public struct InstallSnapshotResponse: FieldCoded {
     public init() {}
     public mutating func code<Coder: FieldCoder>(with coder: inout Coder) throws(ApusError) {}

@@ -82,10 +82,9 @@ enum EventTime {
         if text == "0" { return .never }
         if let time = Timestamp(text) { return time }
         let halves = text.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
-        if let seconds = Int64(halves[0]), abs(seconds) < 9_000_000_000 {
-            guard halves.count == 2 else { return Timestamp(nanoseconds: seconds * 1_000_000_000) }
-            let digits = String((halves[1] + "000000000").prefix(9))
-            if let fraction = Int64(digits), fraction >= 0 { return Timestamp(nanoseconds: seconds * 1_000_000_000 + fraction) }
+        if halves.allSatisfy({ !$0.isEmpty && $0.utf8.allSatisfy { (48...57).contains($0) } }), let seconds = Int64(halves[0]), seconds < 9_000_000_000 {
+            let fraction = halves.count == 2 ? Int64((halves[1] + "000000000").prefix(9)) ?? 0 : 0
+            return Timestamp(nanoseconds: seconds * 1_000_000_000 + fraction)
         }
         if let span = span(text) { return .now + .nanoseconds(-span.nanoseconds) }
         throw ApusError(.invalidArgument, "\(name)=\(text) is not a time; give seconds since 1970, 2026-01-31T12:00:00Z, or a span such as 10m")

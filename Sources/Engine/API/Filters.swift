@@ -24,7 +24,14 @@ struct Filters: Sendable, Hashable {
                 }
                 values[key] = strings
             } else if let members = value.object {
-                values[key] = members.filter { $0.value.bool == true }.map(\.key)
+                var strings: [String] = []
+                for (string, isWanted) in members {
+                    guard let isWanted = isWanted.bool else {
+                        throw ApusError(.invalidArgument, "filters: \(key) has \(isWanted.kind) where true or false is expected")
+                    }
+                    if isWanted { strings.append(string) }
+                }
+                values[key] = strings
             } else {
                 throw ApusError(.invalidArgument, "filters: \(key) is \(value.kind), not an array")
             }

@@ -262,10 +262,11 @@ extension RegistryCredentials {
     init?(header: String?) throws(ApusError) {
         guard let header, !header.isEmpty else { return nil }
         guard let bytes = Base64.decode(header) else { throw ApusError(.invalidArgument, "X-Registry-Auth is not base 64") }
-        let json = try JSONValue.parse(bytes)
-        let username = json["username"]?.string ?? ""
-        let password = json["password"]?.string ?? ""
-        let token = json["identitytoken"]?.string ?? ""
+        // Clients send more than that: the address, and fields of their own.
+        var reader = try JSONReader(JSONValue.parse(bytes), path: "X-Registry-Auth")
+        let username = try reader.string("username")
+        let password = try reader.string("password")
+        let token = try reader.string("identitytoken")
         guard !username.isEmpty || !token.isEmpty else { return nil }
         self.init(username: username, password: password, identityToken: token)
     }

@@ -1,3 +1,4 @@
+import Concurrency
 import Logging
 import PluginAPI
 import PluginHost

@@ -11,11 +11,13 @@ struct EngineAPIVersion: Sendable, Hashable, Comparable, CustomStringConvertible
         self.minor = minor
     }
 
-    /// Reads `1.41`; `nil` for anything else.
+    /// Reads `1.41`, digits without leading zeros; `nil` for anything else.
     init?(_ text: some StringProtocol) {
         let parts = text.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 2, let major = Int(parts[0]), let minor = Int(parts[1]), major >= 0, minor >= 0 else { return nil }
+        guard parts.count == 2, let major = Int(parts[0]), let minor = Int(parts[1]) else { return nil }
         self.init(major, minor)
+        // Int reads signs and zeros too.
+        guard description.utf8.elementsEqual(text.utf8), major >= 0, minor >= 0 else { return nil }
     }
 
     static let newest = EngineAPIVersion(1, 50)
@@ -85,9 +87,10 @@ extension APIRequest {
     static func parse(
         method: String, target: String, headers: [String: String]
     ) throws(ApusError) -> APIRequest {
-        let parts = target.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+        // By bytes: as characters, a sign and a mark that combines with it are one.
+        let parts = target.utf8.split(separator: UInt8(ascii: "?"), maxSplits: 1, omittingEmptySubsequences: false)
         var segments: [String] = []
-        for segment in parts[0].split(separator: "/", omittingEmptySubsequences: true) {
+        for segment in parts[0].split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: true) {
             let decoded = try decodePercent(segment, plusIsSpace: false)
             guard decoded.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f }) else {
                 throw ApusError(.invalidArgument, "the path of the URL has a control character")
@@ -96,8 +99,8 @@ extension APIRequest {
         }
         var query: [String: [String]] = [:]
         if parts.count == 2 {
-            for pair in parts[1].split(separator: "&") {
-                let halves = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            for pair in parts[1].split(separator: UInt8(ascii: "&")) {
+                let halves = pair.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
                 let key = try decodePercent(halves[0], plusIsSpace: true)
                 query[key, default: []].append(halves.count == 2 ? try decodePercent(halves[1], plusIsSpace: true) : "")
             }
@@ -119,9 +122,9 @@ extension APIRequest {
         return APIRequest(method: method, target: target, path: segments, query: query, headers: headers, version: version, body: [])
     }
 
-    private static func decodePercent(_ text: Substring, plusIsSpace: Bool) throws(ApusError) -> String {
+    private static func decodePercent(_ text: Substring.UTF8View, plusIsSpace: Bool) throws(ApusError) -> String {
         var bytes: [UInt8] = []
-        var rest = Substring(text).utf8[...]
+        var rest = text
         while let byte = rest.popFirst() {
             if byte == UInt8(ascii: "%") {
                 let digits = String(decoding: rest.prefix(2), as: UTF8.self)

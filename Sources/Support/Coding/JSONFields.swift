@@ -10,6 +10,8 @@ public enum JSONFields {
         case ignore
     }
 
+    /// The value as a JSON object.
+    /// - Parameter includeInternal: Also the fields that the Engine API does not show, such as the data of a secret.
     public static func encode(_ value: some FieldCoded, includeInternal: Bool = false) -> JSONValue {
         var value = value
         var encoder = Encoder(includeInternal: includeInternal)

@@ -34,6 +34,7 @@ public struct JSONObject: Sendable, Hashable, ExpressibleByDictionaryLiteral, Se
     public var count: Int { keys.count }
     public var isEmpty: Bool { keys.isEmpty }
 
+    /// Setting keeps the place of a member that is there, and puts a new one at the end.
     public subscript(key: String) -> JSONValue? {
         get { members[key] }
         set {
@@ -45,6 +46,7 @@ public struct JSONObject: Sendable, Hashable, ExpressibleByDictionaryLiteral, Se
         }
     }
 
+    /// In the order of the members.
     public func makeIterator() -> AnyIterator<(key: String, value: JSONValue)> {
         var index = 0
         return AnyIterator {

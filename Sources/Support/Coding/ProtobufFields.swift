@@ -8,6 +8,7 @@ public import PluginAPI
 ///
 /// Source: https://protobuf.dev/programming-guides/encoding/
 public enum ProtobufFields {
+    /// The value as a protobuf message; what is empty is left out, as proto3 has it.
     public static func encode(_ value: some FieldCoded) -> [UInt8] {
         var value = value
         var encoder = Encoder()

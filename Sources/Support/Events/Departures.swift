@@ -9,6 +9,7 @@ public final class Departures: Sendable {
 
     public init() {}
 
+    /// A reader has left.
     public func add(_ number: UInt64) { numbers.withLock { $0.append(number) } }
 
     /// Those that have left since the last time.

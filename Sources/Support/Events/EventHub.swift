@@ -42,6 +42,7 @@ public final class EventHub: Sendable {
 
     public init() {}
 
+    /// Remembers it, and hands it to all who listen, in the same order to each.
     public func publish(_ event: EngineEvent) {
         // Yielded inside of the lock: two events must not reach a subscriber in the wrong order.
         state.withLock { state in

@@ -101,13 +101,16 @@ public enum Files {
         guard fsync(descriptor) == 0 else { throw lastError("cannot sync \(folder)") }
     }
 
+    /// The folder of a path: everything before the last slash.
     public static func parent(_ path: String) -> String {
         guard let slash = path.lastIndex(of: "/") else { return "." }
         return slash == path.startIndex ? "/" : String(path[..<slash])
     }
 
+    /// Whether there is a file or folder of that name; links are followed.
     public static func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    /// Whether there is a folder of that name; links are followed.
     public static func isDirectory(_ path: String) -> Bool {
         var status = stat()
         return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR

@@ -124,6 +124,7 @@ public struct HTTPResponse: Sendable, Hashable {
 
 /// Why a transfer did not come to its end. An answer with a status of 400 or more is an answer, not a failure.
 public struct HTTPFailure: Error, Sendable, Hashable, CustomStringConvertible {
+    /// Where it failed.
     public enum Kind: Sendable, Hashable {
         /// The URL or an option is wrong.
         case invalidRequest

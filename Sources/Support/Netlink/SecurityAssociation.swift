@@ -21,6 +21,7 @@ public struct SecurityAssociation: Sendable, Hashable {
 
 /// What is to be done with marked UDP packets to a port: to be sent under a key, or never.
 public struct SecurityPolicy: Sendable, Hashable {
+    /// Protection, or a refusal.
     public enum Action: Sendable, Hashable {
         /// By the association from the first to the second with this number. Without it nothing is sent.
         case protect(source: IPAddress, destination: IPAddress, spi: UInt32)
@@ -133,10 +134,12 @@ public final class SecurityTable {
         return found
     }
 
+    /// All at once; one that is there already is an error.
     public func add(_ associations: [SecurityAssociation]) throws(ApusError) {
         try send(associations.map(message(adding:)), "add \(associations.count) security association(s)")
     }
 
+    /// Those that are gone already are no error.
     public func remove(_ associations: [SecurityAssociation]) throws(ApusError) {
         try send(associations.map(message(removing:)), "remove \(associations.count) security association(s)", isRemoval: true)
     }
@@ -146,6 +149,7 @@ public final class SecurityTable {
         try send(policies.map(message(setting:)), "set \(policies.count) security policies")
     }
 
+    /// Those that are gone already are no error.
     public func remove(_ policies: [SecurityPolicy]) throws(ApusError) {
         try send(policies.map(message(removing:)), "remove \(policies.count) security policies", isRemoval: true)
     }

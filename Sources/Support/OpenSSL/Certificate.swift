@@ -58,8 +58,10 @@ public final class Certificate: @unchecked Sendable {
         pointer = try PEM.read("the certificate", pem) { PEM_read_bio_X509($0, nil, nil, nil) }
     }
 
+    /// RFC 7468, with a line end.
     public func pem() throws(ApusError) -> String { try PEM.write("the certificate") { PEM_write_bio_X509($0, pointer) } }
 
+    /// X.690.
     public func der() throws(ApusError) -> [UInt8] { try PEM.encoded("the certificate") { i2d_X509(pointer, $0) } }
 
     public var subject: DistinguishedName { DistinguishedName(X509_get_subject_name(pointer)) }

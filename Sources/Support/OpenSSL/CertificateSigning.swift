@@ -37,6 +37,7 @@ public final class CertificateRequest: @unchecked Sendable {
         }
     }
 
+    /// RFC 7468, with a line end.
     public func pem() throws(ApusError) -> String { try PEM.write("the certificate request") { PEM_write_bio_X509_REQ($0, pointer) } }
 
     public var subject: DistinguishedName { DistinguishedName(X509_REQ_get_subject_name(pointer)) }

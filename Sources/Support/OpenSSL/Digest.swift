@@ -35,6 +35,7 @@ public struct SHA256Stream: @unchecked Sendable {
         context = copy
     }
 
+    /// Adds bytes to what is digested.
     public mutating func update(_ bytes: UnsafeRawBufferPointer) {
         guard !bytes.isEmpty else { return }
         makeUnique()
@@ -42,10 +43,12 @@ public struct SHA256Stream: @unchecked Sendable {
         precondition(result == 1, "SHA-256: libcrypto refused an update")
     }
 
+    /// Adds bytes to what is digested.
     public mutating func update(_ bytes: [UInt8]) {
         bytes.withUnsafeBytes { update($0) }
     }
 
+    /// Adds bytes to what is digested.
     public mutating func update(_ bytes: ArraySlice<UInt8>) {
         bytes.withUnsafeBytes { update($0) }
     }

@@ -7,6 +7,7 @@ import Synchronization
 
 /// Calls when someone has removed a table from the host's ruleset, and every few seconds, on a thread of its own.
 public final class RulesetMonitor: Sendable {
+    /// Why it calls.
     public enum Occasion: Sendable {
         case tableRemoved
         case regular

@@ -7,11 +7,13 @@ import Synchronization
 public final class Descriptor: Sendable {
     private let value: Mutex<Int32>
 
+    /// Takes the descriptor over: nobody else may close it.
     public init(_ number: Int32) { value = Mutex(number) }
 
     /// -1 after `close`.
     public var number: Int32 { value.withLock { $0 } }
 
+    /// Does nothing the second time.
     public func close() {
         let number = value.withLock { value in
             defer { value = -1 }

@@ -1,6 +1,7 @@
 import Files
 import Glibc
 import PluginAPI
+import Processes
 
 /// All containers of this node: makes, starts, stops and removes them.
 ///
@@ -140,7 +141,7 @@ final class Containers: Sendable {
             throw ApusError(.invalidArgument, "the cgroup \"\(configuration.cgroupParent)\" leads out of the hierarchy")
         }
         try checkProcessors(configuration.resources.cpuset)
-        _ = try Signals.parse(configuration.stopSignal)
+        if !configuration.stopSignal.isEmpty { _ = try SignalName.number(configuration.stopSignal) }
         _ = try LogOptions(configuration.log)
         try MountSources(volumes: volumes).check(configuration.mounts)
         _ = try Devices.find(for: configuration)

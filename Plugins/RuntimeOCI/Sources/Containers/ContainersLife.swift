@@ -2,6 +2,7 @@ import Coding
 import Files
 import Glibc
 import PluginAPI
+import Processes
 
 extension Containers {
     // MARK: - Start
@@ -128,7 +129,7 @@ extension Containers {
     func stop(_ request: StopRequest) async throws(ApusError) -> ContainerState {
         let record = try table.record(request.id)
         guard record.container.state.phase == .running else { return record.container.state }
-        let configured = try Signals.parse(record.configuration.stopSignal)
+        let configured = record.configuration.stopSignal.isEmpty ? SIGTERM : try SignalName.number(record.configuration.stopSignal)
         let grace = request.gracePeriod ?? record.configuration.stopGracePeriod ?? .seconds(10)
         if let state = try await end(record, with: request.signal ?? configured, within: grace) { return state }
         try? signal(request.id, SIGKILL)

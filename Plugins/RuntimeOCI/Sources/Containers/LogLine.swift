@@ -17,7 +17,7 @@ struct LogLine {
         let stream = line[(first + 1)..<second]
         guard second + 2 <= line.endIndex, stream.elementsEqual("stdout".utf8) || stream.elementsEqual("stderr".utf8) else { return nil }
         let tag = line[second + 1]
-        guard tag == UInt8(ascii: "F") || tag == UInt8(ascii: "P") else { return nil }
+        guard tag == UInt8(ascii: "F") || tag == UInt8(ascii: "P"), second + 2 == line.endIndex || line[second + 2] == space else { return nil }
         time = line[..<first]
         isError = stream.last == UInt8(ascii: "r")
         isPartial = tag == UInt8(ascii: "P")

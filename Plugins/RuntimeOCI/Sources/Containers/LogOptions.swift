@@ -32,11 +32,12 @@ struct LogOptions: Sendable, Hashable {
 
     /// Reads `10m`, `512k`, `1g`, `1048576`; units are powers of 1024.
     static func bytes(_ text: String) -> Int64? {
+        // Characters of other scripts can become Latin ones in lower case.
+        guard text.utf8.allSatisfy({ $0 < 128 }) else { return nil }
         let lower = text.lowercased()
         let digits = lower.prefix { $0.isNumber }
         var unit = lower.dropFirst(digits.count)
-        if unit.hasSuffix("b") { unit.removeLast() }
-        if unit.hasSuffix("i") { unit.removeLast() }
+        if unit.hasSuffix("ib"), unit.count == 3 { unit.removeLast(2) } else if unit.hasSuffix("b"), unit.count <= 2 { unit.removeLast() }
         let factors: [Substring: Int64] = ["": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40]
         guard let number = Int64(digits), let factor = factors[unit] else { return nil }
         let (product, overflow) = number.multipliedReportingOverflow(by: factor)

@@ -144,10 +144,9 @@ extension SeccompProfile {
     }
 
     private static func json(_ argument: SeccompRule.Argument) -> JSONValue {
-        // Numbers past 2^63 do not occur in a comparison that makes sense; they are kept as they come out.
         [
-            "index": .integer(argument.index), "value": .integer(Int64(bitPattern: argument.value)),
-            "valueTwo": .integer(Int64(bitPattern: argument.secondValue)), "op": .string(argument.comparison),
+            "index": .integer(argument.index), "value": JSONValue(argument.value), "valueTwo": JSONValue(argument.secondValue),
+            "op": .string(argument.comparison),
         ]
     }
 }

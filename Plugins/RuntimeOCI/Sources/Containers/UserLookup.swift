@@ -19,14 +19,15 @@ struct ProcessUser: Sendable, Hashable {
 
         let wanted = userPart.isEmpty ? "0" : userPart
         var name: String?
-        if let entry = users.first(where: { $0[0] == wanted }) ?? users.first(where: { UInt32(wanted) != nil && $0[2] == wanted }),
-            let user = UInt32(entry[2]), let group = UInt32(entry[3])
+        let isWhole = { (entry: [String]) in number(entry[2]) != nil && number(entry[3]) != nil }
+        if let entry = users.first(where: { $0[0] == wanted && isWhole($0) }) ?? users.first(where: { $0[2] == wanted && isWhole($0) }),
+            let user = number(entry[2]), let group = number(entry[3])
         {
             name = entry[0]
             result.user = user
             result.group = group
             if !entry[5].isEmpty { result.home = entry[5] }
-        } else if let number = UInt32(wanted), number <= Int32.max {
+        } else if let number = number(wanted) {
             result.user = number
         } else {
             throw ApusError(.invalidArgument, "unable to find user \(userPart): no matching entries in passwd file")
@@ -34,9 +35,9 @@ struct ProcessUser: Sendable, Hashable {
 
         if groupPart.isEmpty {
             if let name {
-                result.additionalGroups = known.compactMap { entry in
-                    guard entry.count > 3, entry[3].split(separator: ",").contains(Substring(name)) else { return nil }
-                    return UInt32(entry[2])
+                for entry in known where entry.count > 3 && entry[3].split(separator: ",").contains(Substring(name)) {
+                    guard let number = number(entry[2]), !result.additionalGroups.contains(number) else { continue }
+                    result.additionalGroups.append(number)
                 }
             }
         } else {
@@ -59,15 +60,21 @@ struct ProcessUser: Sendable, Hashable {
     }
 
     private static func number(ofGroup text: String, in known: [[String]]) throws(ApusError) -> UInt32 {
-        if let entry = known.first(where: { $0[0] == text }), let number = UInt32(entry[2]) { return number }
-        if let number = UInt32(text), number <= Int32.max { return number }
+        if let number = known.lazy.filter({ $0[0] == text }).compactMap({ number($0[2]) }).first ?? number(text) { return number }
         throw ApusError(.invalidArgument, "unable to find group \(text): no matching entries in group file")
     }
 
     private static func lines(_ text: String, fields: Int) -> [[String]] {
-        text.split(separator: "\n").compactMap { line in
-            let parts = line.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        // By bytes: as characters, a separator and a mark that combines with it are one.
+        text.utf8.split(separator: UInt8(ascii: "\n")).compactMap { line in
+            let parts = line.split(separator: UInt8(ascii: ":"), omittingEmptySubsequences: false).map { String(decoding: $0, as: UTF8.self) }
             return parts.count >= fields ? parts : nil
         }
+    }
+
+    /// Digits without a sign, up to what the kernel takes everywhere.
+    private static func number(_ text: String) -> UInt32? {
+        guard text.utf8.allSatisfy({ (48...57).contains($0) }), let number = UInt32(text), number <= Int32.max else { return nil }
+        return number
     }
 }

@@ -7,8 +7,9 @@ package enum ImageChanges {
     package static func apply(_ changes: [String], to initial: ImageConfiguration) throws(ApusError) -> ImageConfiguration {
         var configuration = initial
         for change in changes {
-            for line in change.split(separator: "\n") {
-                let text = trimmed(line)
+            // By bytes: as characters, the two of a line end are one.
+            for line in change.utf8.split(separator: UInt8(ascii: "\n")) {
+                let text = trimmed(Substring(line))
                 guard !text.isEmpty else { continue }
                 let name = text.prefix { $0 != " " && $0 != "\t" }
                 try apply(name.uppercased(), trimmed(text.dropFirst(name.count)), line: text, to: &configuration)
@@ -24,7 +25,7 @@ package enum ImageChanges {
         case "ENTRYPOINT": configuration.entrypoint = try command(value)
         case "ENV":
             for (key, value) in try pairs(value, line) {
-                configuration.environment.removeAll { $0.hasPrefix("\(key)=") }
+                configuration.environment.removeAll { $0.utf8.starts(with: "\(key)=".utf8) }
                 configuration.environment.append("\(key)=\(value)")
             }
         case "LABEL":
@@ -57,7 +58,8 @@ package enum ImageChanges {
     private static func port(_ word: Substring) throws(ApusError) -> String {
         let parts = word.split(separator: "/", omittingEmptySubsequences: false)
         let transport = parts.count == 2 ? parts[1].lowercased() : "tcp"
-        guard (1...2).contains(parts.count), let number = UInt16(parts[0]), number > 0, ["tcp", "udp", "sctp"].contains(transport) else {
+        guard (1...2).contains(parts.count), ImageReference.isPort(parts[0]), let number = UInt16(parts[0]), ["tcp", "udp", "sctp"].contains(transport)
+        else {
             throw ApusError(.invalidArgument, "\"\(ImageReference.printable(String(word)))\" is not a port such as 80 or 53/udp")
         }
         return "\(number)/\(transport)"
@@ -65,47 +67,52 @@ package enum ImageChanges {
 
     /// `A=b "C=d e"`, or `A b` for a single one.
     private static func pairs(_ value: String, _ line: String) throws(ApusError) -> [(String, String)] {
-        let words = words(value)
-        if let first = words.first, !first.contains("=") {
+        let equals = UInt8(ascii: "=")
+        guard let words = words(value) else { throw ApusError(.invalidArgument, "\"\(ImageReference.printable(line))\" ends within a quote") }
+        if let first = words.first, !first.utf8.contains(equals) {
             guard words.count > 1 else { throw ApusError(.invalidArgument, "\"\(ImageReference.printable(line))\" needs NAME=VALUE") }
             return [(first, trimmed(value.dropFirst(first.count)))]
         }
         var result: [(String, String)] = []
         for word in words {
-            guard let equals = word.firstIndex(of: "="), equals > word.startIndex else {
+            guard let place = word.utf8.firstIndex(of: equals), place > word.startIndex else {
                 throw ApusError(.invalidArgument, "\"\(ImageReference.printable(line))\" needs NAME=VALUE")
             }
-            result.append((String(word[..<equals]), String(word[word.index(after: equals)...])))
+            result.append((String(word[..<place]), String(word[word.utf8.index(after: place)...])))
         }
         return result
     }
 
-    /// Words as a shell has them: quotes keep spaces, a backslash takes the next character as it is.
-    private static func words(_ text: String) -> [String] {
+    /// Words as a shell has them: quotes keep spaces, a backslash takes the next character as it is. `nil` when a quote does not end.
+    private static func words(_ text: String) -> [String]? {
         var words: [String] = []
-        var word: String?
-        var quote: Character?
+        var word = String.UnicodeScalarView()
+        // Quotes with nothing between them are a word too.
+        var isInWord = false
+        var quote: Unicode.Scalar?
         var isEscaped = false
-        for character in text {
+        for scalar in text.unicodeScalars {
             if isEscaped {
-                word = (word ?? "") + String(character)
-                isEscaped = false
-            } else if character == "\\", quote != "'" {
+                word.append(scalar)
+                (isEscaped, isInWord) = (false, true)
+            } else if scalar == "\\", quote != "'" {
                 isEscaped = true
             } else if let open = quote {
-                if character == open { quote = nil } else { word = (word ?? "") + String(character) }
-            } else if character == "\"" || character == "'" {
-                quote = character
-                word = word ?? ""
-            } else if character == " " || character == "\t" {
-                if let done = word { words.append(done) }
-                word = nil
+                if scalar == open { quote = nil } else { word.append(scalar) }
+            } else if scalar == "\"" || scalar == "'" {
+                quote = scalar
+                isInWord = true
+            } else if scalar == " " || scalar == "\t" {
+                if isInWord { words.append(String(word)) }
+                word.removeAll()
+                isInWord = false
             } else {
-                word = (word ?? "") + String(character)
+                word.append(scalar)
+                isInWord = true
             }
         }
-        if let word { words.append(word) }
-        return words
+        if isInWord { words.append(String(word)) }
+        return quote == nil ? words : nil
     }
 
     private static func trimmed(_ text: some StringProtocol) -> String {

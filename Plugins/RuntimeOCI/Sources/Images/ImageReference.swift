@@ -112,17 +112,19 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
     private static func isDomain(_ text: String) -> Bool {
         var host = Substring(text)
         if let colon = host.lastIndex(of: ":"), !host[colon...].contains("]") {
-            guard let port = UInt16(host[host.index(after: colon)...]), port > 0 else { return false }
+            guard isPort(host[host.index(after: colon)...]) else { return false }
             host = host[..<colon]
         }
-        if host.hasPrefix("["), host.hasSuffix("]") {
-            let address = host.dropFirst().dropLast()
-            return !address.isEmpty && address.allSatisfy { $0.isHexDigit || $0 == ":" }
-        }
+        if host.hasPrefix("["), host.hasSuffix("]") { return IPAddress(String(host.dropFirst().dropLast()))?.isIPv4 == false }
         return host.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { label in
             guard let first = label.utf8.first, let last = label.utf8.last else { return false }
             return isAlphanumeric(first) && isAlphanumeric(last) && label.utf8.allSatisfy { isAlphanumeric($0) || $0 == UInt8(ascii: "-") }
         }
+    }
+
+    /// 1 to 65535, digits without leading zeros.
+    static func isPort(_ text: Substring) -> Bool {
+        text.utf8.allSatisfy { (48...57).contains($0) } && text.utf8.first != UInt8(ascii: "0") && UInt16(text) != nil
     }
 
     private static func isPathPart(_ text: Substring) -> Bool {

@@ -166,13 +166,22 @@ struct ImageArchive: Sendable {
         var entries: [Entry] = []
         for item in try json("manifest.json").array ?? [] {
             guard let configuration = item["Config"]?.string else { throw ApusError(.corrupt, "manifest.json names no Config") }
-            let layers = item["Layers"]?.array?.compactMap(\.string) ?? []
-            guard layers.count == item["Layers"]?.array?.count ?? 0 else { throw ApusError(.corrupt, "manifest.json has a layer that is no path") }
+            let layers = try strings(item, "Layers")
             var references: [ImageReference] = []
-            for tag in item["RepoTags"]?.array ?? [] { references.append(try ImageReference(tag.string ?? "")) }
+            for tag in try strings(item, "RepoTags") { references.append(try ImageReference(tag)) }
             entries.append(Entry(configuration: try read(configuration), configurationDigest: nil, layers: layers, references: references))
         }
         return entries
+    }
+
+    /// None when it is absent or null.
+    private func strings(_ item: JSONValue, _ key: String) throws(ApusError) -> [String] {
+        guard let value = item[key], !value.isNull else { return [] }
+        let strings = value.array?.compactMap(\.string)
+        guard let strings, strings.count == value.array?.count else {
+            throw ApusError(.corrupt, "\(key) in manifest.json is not a list of strings")
+        }
+        return strings
     }
 
     private func layoutEntries() throws(ApusError) -> [Entry] {

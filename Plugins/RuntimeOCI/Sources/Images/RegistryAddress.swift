@@ -16,13 +16,24 @@ struct RegistryAddress: Hashable, Sendable {
         self.tls = tls
     }
 
-    /// `nil` when it is no http or https URL.
+    /// `nil` when it is no http or https URL of a host, with a port and a path if there are any, but no user, query or fragment.
     init?(url: String) {
         guard url.utf8.allSatisfy({ (33...126).contains($0) }), url.hasPrefix("http://") || url.hasPrefix("https://") else { return nil }
         var base = url
         while base.hasSuffix("/") { base.removeLast() }
         self.init(base: base)
-        guard !authority.isEmpty, !authority.contains("@") else { return nil }
+        guard Self.isAuthority(authority), !base.contains("?"), !base.contains("#") else { return nil }
+    }
+
+    /// More than a reference's host may be: names of containers on a network, which have `_`.
+    private static func isAuthority(_ text: String) -> Bool {
+        var host = Substring(text)
+        if let colon = host.lastIndex(of: ":"), !host[colon...].contains("]") {
+            guard ImageReference.isPort(host[host.index(after: colon)...]) else { return false }
+            host = host[..<colon]
+        }
+        if host.hasPrefix("["), host.hasSuffix("]") { return IPAddress(String(host.dropFirst().dropLast()))?.isIPv4 == false }
+        return !host.isEmpty && host.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "-._".contains($0)) }
     }
 }
 

@@ -124,7 +124,7 @@ final class RegistryAuthorizer: Sendable {
     private func fetch(
         _ realm: String, _ service: String, _ scope: String, _ address: RegistryAddress, _ credentials: RegistryCredentials?, _ stallTimeout: Duration
     ) async throws(ApusError) -> Token {
-        guard let target = RegistryAddress(url: realm) else {
+        guard let target = RegistryAddress(url: String(realm.prefix { $0 != "?" })) else {
             throw ApusError(.corrupt, "\(address.authority) names a token server that is no URL: \(ImageReference.printable(realm))")
         }
         guard !target.isPlain || address.isPlain || address.tls.skipsVerification else {

@@ -1,5 +1,6 @@
 import Logging
 public import PluginAPI
+import Processes
 import Synchronization
 
 extension ContainerEngine {

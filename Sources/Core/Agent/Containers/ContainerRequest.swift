@@ -66,6 +66,7 @@ public struct ContainerNetwork: Sendable, Hashable {
 
 /// When the engine starts a container again that has ended (Engine API `RestartPolicy`).
 public struct ContainerRestartPolicy: Sendable, Hashable {
+    /// The Engine API's words.
     public enum Name: String, Sendable, Hashable, CaseIterable {
         case no, always
         case unlessStopped = "unless-stopped"

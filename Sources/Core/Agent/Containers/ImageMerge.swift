@@ -1,4 +1,5 @@
 import PluginAPI
+import Processes
 
 /// Joins what the caller set with what the image says, as Docker does.
 enum ImageMerge {

@@ -6,6 +6,7 @@ public import PluginAPI
 public struct PinnedNamespaces: SandboxProvider {
     public init() {}
 
+    /// Makes a namespace and pins it there, with the folder for it; one that is there is kept.
     public func create(path: String) async throws(ApusError) {
         try await DedicatedThread.run { () throws(ApusError) -> Void in
             try Files.makeDirectory(Files.parent(path))
@@ -13,6 +14,7 @@ public struct PinnedNamespaces: SandboxProvider {
         }
     }
 
+    /// Takes the pin away; the namespace goes with the last process in it.
     public func remove(path: String) async throws(ApusError) {
         try await DedicatedThread.run { () throws(ApusError) -> Void in
             try NetworkNamespaces.remove(path: path)

@@ -1,4 +1,5 @@
 public import PluginAPI
+import Processes
 
 /// The checks of what runs in a task, and of what runs in a container of a node's own: both are made of the same values.
 public struct ContainerSpecValidation: Sendable {
@@ -65,7 +66,7 @@ public struct ContainerSpecValidation: Sendable {
             throw invalid("the working directory '\(shown(spec.workingDirectory))' is invalid, it needs to be an absolute path")
         }
         if let grace = spec.stopGracePeriod, grace < .zero { throw invalid("StopGracePeriod cannot be negative") }
-        guard spec.stopSignal.isEmpty || SignalSyntax.isValid(spec.stopSignal) else { throw invalid("invalid signal: \(shown(spec.stopSignal))") }
+        guard spec.stopSignal.isEmpty || (try? SignalName.number(spec.stopSignal)) != nil else { throw invalid("invalid signal: \(shown(spec.stopSignal))") }
         guard ["", "default"].contains(spec.isolation) else { throw invalid("isolation \"\(shown(spec.isolation))\" exists on Windows only") }
         guard (-1000...1000).contains(spec.oomScoreAdjustment) else {
             throw invalid("OomScoreAdj: \(spec.oomScoreAdjustment) is not from -1000 to 1000")
@@ -178,26 +179,5 @@ public struct ContainerSpecValidation: Sendable {
                 throw invalid("duplicate mount point: \(shown(mount.target))")
             }
         }
-    }
-}
-
-/// Names of signals.
-enum SignalSyntax {
-    private static let names: Set<String> = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
-        "CLD",
-        "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "POLL", "PWR", "SYS",
-    ]
-
-    /// A name with or without `SIG`, a real-time signal as `RTMIN+3`, or a number from 1 to 64.
-    static func isValid(_ text: String) -> Bool {
-        if let number = Int(text) { return (1...64).contains(number) }
-        let upper = text.uppercased()
-        let name = upper.hasPrefix("SIG") ? String(upper.dropFirst(3)) : upper
-        if names.contains(name) || name == "RTMIN" || name == "RTMAX" { return true }
-        for prefix in ["RTMIN+", "RTMAX-"] where name.hasPrefix(prefix) {
-            if let offset = Int(name.dropFirst(prefix.count)) { return (0...30).contains(offset) }
-        }
-        return false
     }
 }

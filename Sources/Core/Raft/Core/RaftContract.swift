@@ -12,7 +12,9 @@ public enum RaftInput: Sendable, Hashable {
     case applied(UInt64)
     /// Asks from which index on a read is linearizable. `id` comes back in the output.
     case readIndex(id: UInt64)
+    /// Changes the membership by one step. `id` comes back in the output.
     case changeMembers(id: UInt64, MembershipChange)
+    /// The leader hands over to this voter, when that has caught up.
     case transferLeadership(to: MemberID)
     /// A leader asks everybody for a sign of life now.
     case heartbeat
@@ -66,17 +68,25 @@ public struct RaftOutput: Sendable, Hashable {
         return order
     }
 
+    /// A read that is linearizable from an index on.
     public struct ReadReady: Sendable, Hashable {
+        /// Of `readIndex`.
         public var id: UInt64
+        /// The read may be answered once this is applied.
         public var index: UInt64
     }
 
+    /// A proposal that is in the log, but not committed yet.
     public struct Accepted: Sendable, Hashable {
+        /// Of `propose` or `changeMembers`.
         public var id: UInt64
+        /// Committed when an entry of this index and term is applied; lost when one of another term is.
         public var position: LogPosition
     }
 
+    /// A proposal, membership change or read that will not happen.
     public struct Rejected: Sendable, Hashable {
+        /// Of the input.
         public var id: UInt64
         public var reason: Reason
         /// Where to try instead, if known.
@@ -97,11 +107,16 @@ public struct RaftOutput: Sendable, Hashable {
         case badChange
     }
 
+    /// What a member is from now on.
     public struct RoleChange: Sendable, Hashable {
+        /// In this term.
         public var role: RaftRole
+        /// The current one.
         public var term: UInt64
+        /// Of this term; `nil` while it is not known.
         public var leader: MemberID?
 
+        /// A role in a term.
         public init(role: RaftRole, term: UInt64, leader: MemberID?) {
             self.role = role
             self.term = term

@@ -3,11 +3,16 @@
 /// `step` is all there is. Its output says what to persist, then send, then apply; that order is the contract, and nothing
 /// else of it matters for safety. The shell reports what became durable and what was applied with inputs of their own.
 public struct RaftCore: Sendable, Hashable {
+    /// This member's.
     public let id: MemberID
+    /// Fixed for the core's life.
     public let settings: RaftSettings
 
+    /// What must survive a crash; what is new of it was in an output's `persist`.
     public internal(set) var hardState: HardState
+    /// In the current term.
     public internal(set) var role = RaftRole.follower
+    /// Of the current term; `nil` while it is not known.
     public internal(set) var leader: MemberID?
     var log: RaftLog
     /// Memberships in the log from the newest committed one on; the last is in effect.
@@ -68,9 +73,13 @@ public struct RaftCore: Sendable, Hashable {
     public var membership: Membership { memberships.last?.membership ?? Membership() }
     /// The membership as of a committed index that is not older than what was applied last.
     public func membership(at index: UInt64) -> Membership { memberships.last { $0.index <= index }?.membership ?? snapshot.membership }
+    /// The current one.
     public var term: UInt64 { hardState.term }
+    /// Of the last entry in the log, committed or not; 0 for an empty log.
     public var lastIndex: UInt64 { log.lastIndex }
+    /// Up to here the log is the group's and stays so.
     public var committedIndex: UInt64 { log.committed }
+    /// Up to here the shell has said `applied`.
     public var appliedIndex: UInt64 { log.applied }
     /// Whether a change of the membership is in the log and not committed.
     public var isChangingMembership: Bool { (memberships.last?.index ?? 0) > log.committed }

@@ -22,12 +22,16 @@ public struct RaftMessage: Hashable, Sendable {
         case readRejected(id: UInt64, isBusy: Bool)
     }
 
+    /// Who sends it.
     public var from: MemberID
+    /// Whom it is for.
     public var to: MemberID
     /// The sender's term, or for a pre-vote the one that it would have.
     public var term: UInt64
+    /// What it says.
     public var content: Content
 
+    /// A message of a term.
     public init(from: MemberID, to: MemberID, term: UInt64, content: Content) {
         self.from = from
         self.to = to

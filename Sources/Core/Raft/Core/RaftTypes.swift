@@ -2,6 +2,7 @@ public import PluginAPI
 
 /// A member of a Raft group, unique for ever in its swarm; never 0.
 public struct MemberID: Hashable, Sendable, Comparable, CustomStringConvertible {
+    /// Never 0.
     public let number: UInt64
 
     public init(_ number: UInt64) { self.number = number }
@@ -13,6 +14,7 @@ public struct MemberID: Hashable, Sendable, Comparable, CustomStringConvertible 
 
 /// Which node a member is, and where the others find it.
 public struct MemberContact: Hashable, Sendable {
+    /// The node whose manager it is.
     public var node: ID
     /// `host:port`.
     public var address: String
@@ -25,7 +27,9 @@ public struct MemberContact: Hashable, Sendable {
 
 /// Who takes part: voters decide, learners only follow.
 public struct Membership: Hashable, Sendable, CustomStringConvertible {
+    /// Those whose majority decides.
     public var voters: Set<MemberID>
+    /// Those that get the log and do not vote.
     public var learners: Set<MemberID>
     /// How each is found, as far as the group was told. With it a member knows from its own log whom to ask for votes, and where.
     public var contacts: [MemberID: MemberContact]
@@ -64,9 +68,13 @@ public struct LogEntry: Hashable, Sendable {
         case membership = 2
     }
 
+    /// 1 and up, without a gap.
     public var index: UInt64
+    /// Of the leader that put it there.
     public var term: UInt64
+    /// What the payload is.
     public var kind: Kind
+    /// Empty for an entry that only begins a term.
     public var payload: [UInt8]
 
     public init(index: UInt64, term: UInt64, kind: Kind, payload: [UInt8] = []) {
@@ -79,7 +87,9 @@ public struct LogEntry: Hashable, Sendable {
 
 /// A place in the log.
 public struct LogPosition: Hashable, Sendable, Comparable {
+    /// 0: before the first entry.
     public var index: UInt64
+    /// Of the entry there; 0 with index 0.
     public var term: UInt64
 
     public init(index: UInt64 = 0, term: UInt64 = 0) {
@@ -95,6 +105,7 @@ public struct LogPosition: Hashable, Sendable, Comparable {
 
 /// What a member must remember whatever happens.
 public struct HardState: Hashable, Sendable {
+    /// The newest that this member has seen.
     public var term: UInt64
     /// Who got this member's vote in this term.
     public var vote: MemberID?
@@ -153,6 +164,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable, Hashable {
 
     public init(seed: UInt64) { state = seed }
 
+    /// The next 64 bits.
     public mutating func next() -> UInt64 {
         state &+= 0x9e37_79b9_7f4a_7c15
         var mixed = state

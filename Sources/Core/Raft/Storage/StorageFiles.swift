@@ -7,14 +7,17 @@ public import PluginAPI
 public protocol StorageFiles: Sendable {
     /// Makes a file (0600) that must not exist, open for appending.
     func create(_ path: String) throws(ApusError) -> any StorageFile
+    /// The whole file.
     func read(_ path: String) throws(ApusError) -> [UInt8]
     /// Opens a file to be read in parts, also after its name is gone.
     func open(_ path: String) throws(ApusError) -> any StorageReader
+    /// Whether there is a file or folder of that name; links are followed.
     func exists(_ path: String) -> Bool
     /// Names, sorted; empty when the folder does not exist.
     func list(_ directory: String) throws(ApusError) -> [String]
     /// With parents, 0700.
     func makeDirectory(_ path: String) throws(ApusError)
+    /// Replaces what has the new name; not durable before `synchronizeDirectory`.
     func rename(_ from: String, to: String) throws(ApusError)
     /// Does nothing when there is no such file.
     func remove(_ path: String) throws(ApusError)
@@ -31,6 +34,7 @@ public protocol StorageReader: AnyObject, Sendable {
 }
 
 extension StorageFiles {
+    /// Of the machine's own files.
     public func open(_ path: String) throws(ApusError) -> any StorageReader { try SystemStorageFiles().open(path) }
 }
 
@@ -40,6 +44,7 @@ public protocol StorageFile: AnyObject, Sendable {
     func append(_ bytes: [UInt8]) throws(ApusError)
     /// Makes everything durable. After an error nothing is known, and trying again would not find out: the kernel drops the pages.
     func synchronize() throws(ApusError)
+    /// Nothing may be written after it.
     func close()
 }
 
@@ -58,12 +63,14 @@ public struct SystemStorageFiles: StorageFiles {
         return ApusError(code, "\(path): cannot \(what): \(String(cString: strerror(number)))")
     }
 
+    /// `open(2)` with `O_EXCL` and `O_APPEND`.
     public func create(_ path: String) throws(ApusError) -> any StorageFile {
         let descriptor = openFile(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw Self.error("create", path) }
         return SystemStorageFile(descriptor: descriptor, path: path)
     }
 
+    /// The whole file; `notFound` without it.
     public func read(_ path: String) throws(ApusError) -> [UInt8] {
         let descriptor = openFile(path, O_RDONLY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { throw Self.error("open", path) }
@@ -82,14 +89,17 @@ public struct SystemStorageFiles: StorageFiles {
         }
     }
 
+    /// The reader keeps a descriptor, so the file may be renamed or removed meanwhile.
     public func open(_ path: String) throws(ApusError) -> any StorageReader {
         let descriptor = openFile(path, O_RDONLY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { throw Self.error("open", path) }
         return SystemStorageReader(descriptor: descriptor, path: path)
     }
 
+    /// Whether there is a file or folder of that name; links are followed.
     public func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+    /// Names, sorted; empty when the folder does not exist.
     public func list(_ directory: String) throws(ApusError) -> [String] {
         guard let stream = opendir(directory) else {
             if errno == ENOENT { return [] }
@@ -104,6 +114,7 @@ public struct SystemStorageFiles: StorageFiles {
         return names.sorted()
     }
 
+    /// With parents, 0700. One that is there is left as it is.
     public func makeDirectory(_ path: String) throws(ApusError) {
         guard mkdir(path, 0o700) != 0 else { return }
         if errno == EEXIST { return }
@@ -114,14 +125,17 @@ public struct SystemStorageFiles: StorageFiles {
         throw Self.error("create", path)
     }
 
+    /// Replaces what has the new name.
     public func rename(_ from: String, to: String) throws(ApusError) {
         guard Glibc.rename(from, to) == 0 else { throw Self.error("rename", from) }
     }
 
+    /// Does nothing when there is no such file.
     public func remove(_ path: String) throws(ApusError) {
         guard unlink(path) == 0 || errno == ENOENT else { throw Self.error("remove", path) }
     }
 
+    /// `ftruncate(2)`, then `fsync(2)`.
     public func truncate(_ path: String, to length: Int) throws(ApusError) {
         let descriptor = openFile(path, O_WRONLY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { throw Self.error("open", path) }
@@ -129,6 +143,7 @@ public struct SystemStorageFiles: StorageFiles {
         guard ftruncate(descriptor, off_t(length)) == 0, fsync(descriptor) == 0 else { throw Self.error("cut", path) }
     }
 
+    /// `fsync(2)` of the folder.
     public func synchronizeDirectory(_ path: String) throws(ApusError) {
         let descriptor = openFile(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0)
         guard descriptor >= 0 else { throw Self.error("open", path) }

@@ -10,8 +10,10 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
         self.bytes = bytes
     }
 
+    /// `IPAddress(v4: 10, 0, 0, 7)` is 10.0.0.7.
     public init(v4 a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) { bytes = [a, b, c, d] }
 
+    /// Otherwise it is IPv6.
     @inlinable public var isIPv4: Bool { bytes.count == 4 }
 
     /// Reads dotted decimal, or RFC 4291 text with at most one `::`; `nil` for anything else.
@@ -39,16 +41,17 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
     }
 
     private static func parseIPv6(_ text: String) -> [UInt8]? {
-        func groups(_ text: Substring) -> [UInt8]? {
+        // An IPv4 address may stand at the end of the whole text only.
+        func groups(_ text: Substring, isEnd: Bool) -> [UInt8]? {
             if text.isEmpty { return [] }
             var bytes: [UInt8] = []
             let parts = text.split(separator: ":", omittingEmptySubsequences: false)
             for (index, part) in parts.enumerated() {
-                if index == parts.count - 1, part.utf8.contains(UInt8(ascii: ".")) {
+                if isEnd, index == parts.count - 1, part.utf8.contains(UInt8(ascii: ".")) {
                     guard let tail = parseIPv4(part) else { return nil }
                     bytes += tail
                 } else {
-                    guard (1...4).contains(part.utf8.count), part.utf8.first != UInt8(ascii: "+"), let group = UInt16(part, radix: 16) else { return nil }
+                    guard (1...4).contains(part.utf8.count), !hasSign(part), let group = UInt16(part, radix: 16) else { return nil }
                     bytes += [UInt8(group >> 8), UInt8(group & 0xff)]
                 }
             }
@@ -56,11 +59,12 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
         }
         let marks = text.utf8.indices.filter { text.utf8[$0...].starts(with: [58, 58]) }
         guard let mark = marks.first else {
-            guard let bytes = groups(text[...]), bytes.count == 16 else { return nil }
+            guard let bytes = groups(text[...], isEnd: true), bytes.count == 16 else { return nil }
             return bytes
         }
         guard marks.count == 1 else { return nil }
-        guard let head = groups(text[..<mark]), let tail = groups(text[text.utf8.index(mark, offsetBy: 2)...]), head.count + tail.count <= 14
+        guard let head = groups(text[..<mark], isEnd: false), let tail = groups(text[text.utf8.index(mark, offsetBy: 2)...], isEnd: true),
+            head.count + tail.count <= 14
         else { return nil }
         return head + [UInt8](repeating: 0, count: 16 - head.count - tail.count) + tail
     }
@@ -103,6 +107,7 @@ public struct IPAddress: Hashable, Sendable, Comparable, CustomStringConvertible
 /// An address with the length of its network: `10.0.0.7/24`.
 @frozen
 public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
+    /// It may have bits behind the length, as the address of an interface does.
     public var address: IPAddress
     /// 0 to 32, or to 128.
     public var length: Int
@@ -117,7 +122,8 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
     /// Reads `address/length`; `nil` for anything else.
     public init?(_ text: String) {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count == 2, let address = IPAddress(String(parts[0])), parts[1].utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }), let length = Int(parts[1])
+        guard parts.count == 2, let address = IPAddress(String(parts[0])), parts[1].utf8.allSatisfy({ $0 >= 48 && $0 <= 57 }),
+            parts[1].utf8.count == 1 || parts[1].utf8.first != 48, let length = Int(parts[1])
         else { return nil }
         self.init(address, length: length)
     }
@@ -131,6 +137,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
         return copy
     }
 
+    /// Whether an address of the same family lies in the network.
     public func contains(_ other: IPAddress) -> Bool {
         other.bytes.count == address.bytes.count && masked(other) == masked(address)
     }
@@ -151,6 +158,7 @@ public struct IPPrefix: Hashable, Sendable, CustomStringConvertible {
 /// A hardware address of six bytes.
 @frozen
 public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
+    /// Six, in the order of the wire.
     public let bytes: [UInt8]
 
     /// `nil` unless there are six bytes.
@@ -165,7 +173,7 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
         guard parts.count == 6 else { return nil }
         var bytes: [UInt8] = []
         for part in parts {
-            guard part.utf8.count == 2, part.utf8.first != UInt8(ascii: "+"), let byte = UInt8(part, radix: 16) else { return nil }
+            guard part.utf8.count == 2, !hasSign(part), let byte = UInt8(part, radix: 16) else { return nil }
             bytes.append(byte)
         }
         self.bytes = bytes
@@ -180,3 +188,6 @@ public struct MACAddress: Hashable, Sendable, CustomStringConvertible {
         bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
     }
 }
+
+/// Integers are read with a sign too, `-0` even by those that have none.
+private func hasSign(_ text: Substring) -> Bool { text.utf8.first == UInt8(ascii: "+") || text.utf8.first == UInt8(ascii: "-") }

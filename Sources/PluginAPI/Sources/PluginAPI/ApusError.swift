@@ -30,10 +30,12 @@ public struct ApusError: Error, Sendable, Hashable, CustomStringConvertible {
         case corrupt
     }
 
+    /// What callers decide by; the message is for people.
     public var code: Code
     /// One sentence or two, without a trailing newline.
     public var message: String
 
+    /// A message begins in lower case, names what is wrong, and says the next step where there is one.
     public init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message

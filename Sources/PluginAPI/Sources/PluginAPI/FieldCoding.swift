@@ -51,10 +51,12 @@ public protocol FieldCoder {
 }
 
 extension FieldCoder {
+    /// An id is its text.
     public mutating func field(_ number: Int, _ name: String, _ value: inout ID, _ presence: FieldPresence = .omitEmpty) throws(ApusError) {
         try field(number, name, &value.text, presence)
     }
 
+    /// Fits 64 bits with a sign on the wire.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Int, _ presence: FieldPresence = .omitEmpty) throws(ApusError) {
         var wide = Int64(value)
         try field(number, name, &wide, presence)
@@ -104,35 +106,52 @@ extension FieldCoder {
         }
     }
 
+    /// Written always, as an object with `Index`.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Version) throws(ApusError) {
         try field(number, name, &value, .always)
     }
 
+    /// Left out when empty, as with all types that follow.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Bool) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is 0.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Int64) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is 0.
     public mutating func field(_ number: Int, _ name: String, _ value: inout UInt64) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is 0.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Double) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is empty.
     public mutating func field(_ number: Int, _ name: String, _ value: inout String) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Base 64 in JSON; left out when it is empty.
     public mutating func field(_ number: Int, _ name: String, _ value: inout [UInt8]) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is empty.
     public mutating func field(_ number: Int, _ name: String, _ value: inout [String]) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is empty.
     public mutating func field(_ number: Int, _ name: String, _ value: inout [String: String]) throws(ApusError) {
         try field(number, name, &value, .omitEmpty)
     }
+    /// Left out when all of its fields are.
     public mutating func field<Value: FieldCoded>(_ number: Int, _ name: String, _ value: inout Value) throws(ApusError) {
         try field(number, name, &value, .omitEmpty)
     }
+    /// Left out when it is `nil`.
     public mutating func field<Value: FieldCoded>(_ number: Int, _ name: String, _ value: inout Value?) throws(ApusError) {
         try field(number, name, &value, .omitEmpty)
     }
+    /// Left out when it is empty.
     public mutating func field<Value: FieldCoded>(_ number: Int, _ name: String, _ value: inout [Value]) throws(ApusError) {
         try field(number, name, &value, .omitEmpty)
     }
+    /// Left out when it is empty.
     public mutating func field<Value: FieldCoded>(_ number: Int, _ name: String, _ value: inout [String: Value]) throws(ApusError) {
         try field(number, name, &value, .omitEmpty)
     }
+    /// Left out when it is `nil`; `false` is written.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Bool?) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is `nil`; 0 is written.
     public mutating func field(_ number: Int, _ name: String, _ value: inout Int64?) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is `nil`; 0 is written.
     public mutating func field(_ number: Int, _ name: String, _ value: inout UInt64?) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
+    /// Left out when it is `nil`; an empty one is written.
     public mutating func field(_ number: Int, _ name: String, _ value: inout [String]?) throws(ApusError) { try field(number, name, &value, .omitEmpty) }
 }
 

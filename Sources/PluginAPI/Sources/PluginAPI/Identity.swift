@@ -3,8 +3,10 @@
 /// Objects of the store have 25 characters of base 36, as swarm's do; containers and images have 64 hexadecimal digits, as Docker's do.
 @frozen
 public struct ID: Hashable, Sendable, Comparable, CustomStringConvertible, ExpressibleByStringLiteral {
+    /// As the API shows it, in full.
     public var text: String
 
+    /// Any text will do: whether there is such an object, the store knows.
     @inlinable
     public init(_ text: String) { self.text = text }
 

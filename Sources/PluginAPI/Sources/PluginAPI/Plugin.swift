@@ -23,7 +23,9 @@ public enum PluginRole: String, Sendable, Hashable, CaseIterable {
 
 /// The version of this API. A plugin must have the same major, and a minor no newer than the host's.
 public enum APIVersion {
+    /// Plugins of another one are refused.
     public static let major: UInt16 = 0
+    /// Plugins of a newer one are refused.
     public static let minor: UInt16 = 1
 }
 
@@ -34,6 +36,7 @@ public protocol Plugin: AnyObject, Sendable {
 }
 
 extension Plugin {
+    /// Does nothing.
     public func shutDown() async {}
 }
 
@@ -76,6 +79,7 @@ public enum LogLevel: String, Sendable, Hashable, CaseIterable, Comparable {
 public final class PluginFactory: Sendable {
     private let make: @Sendable (any HostServices) throws(ApusError) -> any Plugin
 
+    /// - Parameter make: Makes the plugin, once, when it is enabled. What it throws is shown in `apus plugin ls`.
     public init(_ make: @escaping @Sendable (any HostServices) throws(ApusError) -> any Plugin) { self.make = make }
 
     /// Makes the plugin. What it throws is shown to the user as the reason why the plugin is not enabled.

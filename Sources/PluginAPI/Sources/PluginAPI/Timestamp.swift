@@ -16,11 +16,13 @@ public struct Timestamp: Hashable, Sendable, Comparable, CustomStringConvertible
     @inlinable
     public static func < (left: Timestamp, right: Timestamp) -> Bool { left.nanoseconds < right.nanoseconds }
 
+    /// Wraps around beyond the years 1678 to 2262.
     @inlinable
     public static func + (left: Timestamp, right: Duration) -> Timestamp {
         Timestamp(nanoseconds: left.nanoseconds &+ right.nanoseconds)
     }
 
+    /// The time from the right one to the left one.
     @inlinable
     public static func - (left: Timestamp, right: Timestamp) -> Duration {
         .nanoseconds(left.nanoseconds &- right.nanoseconds)
@@ -70,7 +72,7 @@ public struct Timestamp: Hashable, Sendable, Comparable, CustomStringConvertible
         guard let year = number(0, 4), has("-", at: 4), let month = number(5, 2), has("-", at: 7), let day = number(8, 2),
             has("T", at: 10) || has("t", at: 10) || has(" ", at: 10),
             let hour = number(11, 2), has(":", at: 13), let minute = number(14, 2), has(":", at: 16), let second = number(17, 2),
-            (1...12).contains(month), (1...31).contains(day), hour < 24, minute < 60, second <= 60
+            (1...12).contains(month), (1...Self.days(inMonth: month, of: year)).contains(day), hour < 24, minute < 60, second <= 60
         else { return nil }
         var position = 19
         var fraction: Int64 = 0
@@ -121,6 +123,14 @@ public struct Timestamp: Hashable, Sendable, Comparable, CustomStringConvertible
         let day = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
         let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
         return (yearOfEra + era * 400 + (month <= 2 ? 1 : 0), month, day)
+    }
+
+    private static func days(inMonth month: Int64, of year: Int64) -> Int64 {
+        switch month {
+        case 2: year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) ? 29 : 28
+        case 4, 6, 9, 11: 30
+        default: 31
+        }
     }
 
     private static func days(year: Int64, month: Int64, day: Int64) -> Int64 {

@@ -6,14 +6,21 @@ public struct Cluster: FieldCoded {
     public var createdAt: Timestamp = .never
     public var updatedAt: Timestamp = .never
     public var spec: ClusterSpec = ClusterSpec()
+    /// Of the root; of a new one from the end of its rotation on.
     public var tls: TLSInfo?
+    /// The nodes are getting certificates of a new root.
     public var rootRotationInProgress: Bool = false
+    /// UDP port of VXLAN between the nodes.
     public var dataPathPort: UInt64 = 0
+    /// Prefixes such as `10.0.0.0/8`, of which networks without a subnet get one.
     public var defaultAddressPool: [String] = []
+    /// Length of the prefix that such a network gets, such as 24.
     public var subnetSize: UInt64 = 0
     public var joinTokens: JoinTokens?
     public var root: RootMaterial = RootMaterial()
+    /// `SWMKEY-1-…`; empty while the managers are not locked.
     public var unlockKey: String = ""
+    /// What the swarm has agreed to use.
     public var plugins: ActivePlugins = ActivePlugins()
     /// While the swarm goes over to another root; `rootRotationInProgress` says in the API that it does.
     public var rootRotation: RootRotation?
@@ -86,10 +93,13 @@ public struct OrchestrationConfig: FieldCoded {
 public struct RaftConfig: FieldCoded {
     /// Log entries between snapshots; 10,000 when zero.
     public var snapshotInterval: UInt64 = 0
+    /// Besides the newest one; `nil`: 0.
     public var keepOldSnapshots: UInt64?
     /// 500 when zero.
     public var logEntriesForSlowFollowers: UInt64 = 0
+    /// Ticks of silence after which a manager stands for election.
     public var electionTick: Int64 = 0
+    /// Ticks between two heartbeats of the leader.
     public var heartbeatTick: Int64 = 0
 
     public init() {}
@@ -119,9 +129,13 @@ public struct DispatcherConfig: FieldCoded {
 public struct CAConfig: FieldCoded {
     /// 90 days when zero; 30 minutes at least.
     public var nodeCertificateExpiry: Duration = .zero
+    /// Those that sign in place of the managers; empty: the managers do.
     public var externalCAs: [ExternalCA] = []
+    /// PEM of a root to rotate to; empty: one is made.
     public var signingCertificate: String = ""
+    /// PEM of that root's key; never shown.
     public var signingKey: String = ""
+    /// A rotation begins when this changes.
     public var forceRotate: UInt64 = 0
     /// Apus only: whether a node that joins waits for `node accept`; `nil` is no. In an update `nil` leaves what was: Docker's clients do not know
     /// it.
@@ -146,8 +160,10 @@ public struct CAConfig: FieldCoded {
 public struct ExternalCA: FieldCoded {
     /// `cfssl`.
     public var kind: String = ""
+    /// `https://…`, where certificates are asked for.
     public var url: String = ""
     public var options: [String: String] = [:]
+    /// PEM of the root whose certificates it issues.
     public var caCertificate: String = ""
 
     public init() {}
@@ -162,6 +178,7 @@ public struct ExternalCA: FieldCoded {
 
 /// What tasks use unless they say otherwise.
 public struct TaskDefaults: FieldCoded {
+    /// Of tasks whose spec names none.
     public var logDriver: LogDriver?
 
     public init() {}
@@ -173,6 +190,7 @@ public struct TaskDefaults: FieldCoded {
 
 /// Keys at rest.
 public struct EncryptionConfig: FieldCoded {
+    /// Managers need the unlock key after a restart.
     public var autoLockManagers: Bool = false
 
     public init() {}
@@ -184,7 +202,9 @@ public struct EncryptionConfig: FieldCoded {
 
 /// What lets a node join, by role.
 public struct JoinTokens: FieldCoded {
+    /// `SWMTKN-1-…`.
     public var worker: String = ""
+    /// `SWMTKN-1-…`.
     public var manager: String = ""
 
     public init() {}

@@ -8,16 +8,20 @@ public struct ContainerSpec: FieldCoded {
     public var command: [String] = []
     /// Replaces the image's command.
     public var arguments: [String] = []
+    /// May hold templates such as `{{.Node.Hostname}}`; empty: the container's id.
     public var hostname: String = ""
     /// `NAME=value` each.
     public var environment: [String] = []
+    /// Absolute; empty: the image's.
     public var workingDirectory: String = ""
     /// `name`, `uid`, `name:group` or `uid:gid`.
     public var user: String = ""
     /// Additional groups.
     public var groups: [String] = []
     public var privileges: Privileges?
+    /// Its output is one stream, with control characters.
     public var terminal: Bool = false
+    /// Somebody may attach to write to it.
     public var openStandardInput: Bool = false
     /// The root file system.
     public var readOnly: Bool = false
@@ -36,8 +40,11 @@ public struct ContainerSpec: FieldCoded {
     public var isolation: String = ""
     /// A small init as process 1.
     public var initProcess: Bool?
+    /// Kernel parameters of the container's namespaces, by name.
     public var sysctls: [String: String] = [:]
+    /// Names with or without `CAP_`, or `ALL`; added to the default set.
     public var capabilityAdd: [String] = []
+    /// Names with or without `CAP_`, or `ALL`; taken from the default set.
     public var capabilityDrop: [String] = []
     public var ulimits: [Ulimit] = []
     /// -1000 to 1000.
@@ -112,8 +119,10 @@ public struct Mount: FieldCoded {
     public var kind: MountKind = .bind
     /// A path for `bind`, a name for `volume`, nothing for `tmpfs`.
     public var source: String = ""
+    /// Absolute path in the container.
     public var target: String = ""
     public var readOnly: Bool = false
+    /// For other systems; without effect on Linux.
     public var consistency: String = ""
     public var bindOptions: BindOptions?
     public var volumeOptions: VolumeOptions?
@@ -144,10 +153,13 @@ public enum MountKind: String, Sendable, Hashable, CaseIterable {
 public struct BindOptions: FieldCoded {
     /// `rprivate` when empty.
     public var propagation: String = ""
+    /// Leaves out what is mounted below the source.
     public var nonRecursive: Bool = false
     /// Make the source when it is missing; API 1.43.
     public var createMountpoint: Bool = false
+    /// Read-only for the source alone, not for what is mounted below it.
     public var readOnlyNonRecursive: Bool = false
+    /// Refused where the kernel cannot make all of it read-only.
     public var readOnlyForceRecursive: Bool = false
 
     public init() {}
@@ -165,8 +177,10 @@ public struct BindOptions: FieldCoded {
 public struct VolumeOptions: FieldCoded {
     /// Do not fill a new volume with the image's files.
     public var noCopy: Bool = false
+    /// Of the volume, when it is made for this mount.
     public var labels: [String: String] = [:]
     public var driver: VolumeDriver?
+    /// A folder of the volume instead of the whole.
     public var subpath: String = ""
 
     public init() {}
@@ -194,6 +208,7 @@ public struct VolumeDriver: FieldCoded {
 
 /// Options of a tmpfs mount.
 public struct TmpfsOptions: FieldCoded {
+    /// 0: the kernel's limit, half of the machine's memory.
     public var sizeBytes: Int64 = 0
     /// Permission bits; 0 means 01777.
     public var mode: Int64 = 0
@@ -208,10 +223,13 @@ public struct TmpfsOptions: FieldCoded {
 
 /// What a container may gain (Engine API `Privileges`).
 public struct Privileges: FieldCoded {
+    /// For Windows.
     public var credentialSpec: CredentialSpec?
+    /// Labels of SELinux.
     public var selinux: SELinuxContext?
     public var seccomp: SeccompOptions?
     public var appArmor: AppArmorOptions?
+    /// Set-user-id programs gain nothing.
     public var noNewPrivileges: Bool = false
 
     public init() {}
@@ -276,6 +294,7 @@ public struct SeccompOptions: FieldCoded {
 
 /// `default` or `disabled`.
 public struct AppArmorOptions: FieldCoded {
+    /// `default` or `disabled`; empty: `default`.
     public var mode: String = ""
 
     public init() {}
@@ -287,8 +306,11 @@ public struct AppArmorOptions: FieldCoded {
 
 /// How names are resolved in a container.
 public struct DNSConfiguration: FieldCoded {
+    /// Addresses.
     public var nameservers: [String] = []
+    /// Domains that are tried behind names without a dot.
     public var search: [String] = []
+    /// As resolv.conf(5) has them, such as `ndots:2`.
     public var options: [String] = []
 
     public init() {}
@@ -302,9 +324,13 @@ public struct DNSConfiguration: FieldCoded {
 
 /// Where a secret or config appears.
 public struct FileTarget: FieldCoded {
+    /// Path of the file; a secret's is below `/run/secrets` when it has no slash at the beginning.
     public var name: String = ""
+    /// A number.
     public var uid: String = ""
+    /// A number.
     public var gid: String = ""
+    /// Permission bits.
     public var mode: UInt64 = 0
 
     public init() {}
@@ -351,7 +377,9 @@ public struct ConfigReference: FieldCoded {
 public struct Ulimit: FieldCoded {
     /// Lower case without `RLIMIT_`, such as `nofile`.
     public var name: String = ""
+    /// -1: none.
     public var hard: Int64 = 0
+    /// -1: none; never above `hard`.
     public var soft: Int64 = 0
 
     public init() {}

@@ -30,12 +30,17 @@ public struct Network: FieldCoded {
 public struct NetworkSpec: FieldCoded {
     public var name: String = ""
     public var labels: [String: String] = [:]
+    /// What was asked for; `nil`: `overlay`.
     public var driver: NetworkDriverState?
+    /// Addresses of both families.
     public var ipv6: Bool = false
     /// Without a way out.
     public var isInternal: Bool = false
+    /// Containers of nodes may be in it, besides tasks.
     public var attachable: Bool = false
+    /// The one that carries connections to published ports.
     public var ingress: Bool = false
+    /// `nil`: one subnet of the cluster's pool.
     public var ipam: IPAMConfig?
     /// `local` or `swarm`.
     public var scope: String = ""
@@ -57,6 +62,7 @@ public struct NetworkSpec: FieldCoded {
 
 /// A driver and its options.
 public struct NetworkDriverState: FieldCoded {
+    /// Of a plugin of the role `network`.
     public var name: String = ""
     public var options: [String: String] = [:]
 
@@ -85,8 +91,11 @@ public struct IPAMConfig: FieldCoded {
 
 /// One subnet.
 public struct IPAMPool: FieldCoded {
+    /// `10.1.0.0/16`; empty: one of the cluster's pool.
     public var subnet: String = ""
+    /// A part of the subnet from which addresses are given out; empty: all of it.
     public var range: String = ""
+    /// An address of the subnet; empty: the first one.
     public var gateway: String = ""
 
     public init() {}

@@ -8,6 +8,7 @@ public struct Node: FieldCoded {
     public var spec: NodeSpec = NodeSpec()
     public var description: NodeDescription = NodeDescription()
     public var status: NodeStatus = NodeStatus()
+    /// `nil` for a worker.
     public var manager: ManagerStatus?
     /// Apus only: what was issued to the node, and what was refused.
     public var certificate: NodeCertificateRecord = NodeCertificateRecord()
@@ -35,8 +36,10 @@ public struct Node: FieldCoded {
 
 /// What the user decides of a node.
 public struct NodeSpec: FieldCoded {
+    /// Besides the hostname; mostly empty.
     public var name: String = ""
     public var labels: [String: String] = [:]
+    /// Wanted; the node has it when its certificate says so.
     public var role: NodeRole = .worker
     public var availability: NodeAvailability = .active
 
@@ -69,8 +72,10 @@ public enum NodeAvailability: String, Sendable, Hashable, CaseIterable {
 public struct NodeDescription: FieldCoded {
     public var hostname: String = ""
     public var platform: Platform = Platform()
+    /// All that the node has, not what is free.
     public var resources: Resources = Resources()
     public var engine: EngineDescription = EngineDescription()
+    /// What the node trusts.
     public var tls: TLSInfo?
     /// Where VXLAN reaches it, when that is not the address that it advertises.
     public var dataPathAddress: String = ""
@@ -90,6 +95,7 @@ public struct NodeDescription: FieldCoded {
 /// The engine of a node.
 public struct EngineDescription: FieldCoded {
     public var engineVersion: String = ""
+    /// Of the engine's configuration.
     public var labels: [String: String] = [:]
     public var plugins: [EnginePlugin] = []
 
@@ -104,6 +110,7 @@ public struct EngineDescription: FieldCoded {
 
 /// A plugin that the engine of a node has.
 public struct EnginePlugin: FieldCoded {
+    /// The role.
     public var type: String = ""
     public var name: String = ""
 
@@ -117,8 +124,11 @@ public struct EnginePlugin: FieldCoded {
 
 /// The certificate authority that a node trusts.
 public struct TLSInfo: FieldCoded {
+    /// PEM.
     public var trustRoot: String = ""
+    /// DER of the root's name.
     public var issuerSubject: [UInt8] = []
+    /// DER of the root's SubjectPublicKeyInfo.
     public var issuerPublicKey: [UInt8] = []
 
     public init() {}
@@ -133,7 +143,9 @@ public struct TLSInfo: FieldCoded {
 /// Whether a node is there.
 public struct NodeStatus: FieldCoded {
     public var state: NodeState = .unknown
+    /// Why it is in this state.
     public var message: String = ""
+    /// Where other nodes reach it, without a port.
     public var address: String = ""
     /// Since when the node is in this state, by the leader's clock.
     public var since: Timestamp = .never
@@ -159,7 +171,9 @@ public enum NodeState: String, Sendable, Hashable, CaseIterable {
 /// A manager's part in Raft.
 public struct ManagerStatus: FieldCoded {
     public var leader: Bool = false
+    /// As the leader sees it.
     public var reachability: Reachability = .unknown
+    /// `host:port` where it listens to managers.
     public var address: String = ""
     /// The member's number in Raft.
     public var raftID: UInt64 = 0

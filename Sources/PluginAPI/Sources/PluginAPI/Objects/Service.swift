@@ -9,6 +9,7 @@ public struct Service: FieldCoded {
     /// What `rollback` returns to.
     public var previousSpec: ServiceSpec?
     public var endpoint: Endpoint = Endpoint()
+    /// Of the last update; `nil` before the first.
     public var updateStatus: UpdateStatus?
     /// Counts the changes that replace tasks.
     public var specVersion: Version?
@@ -37,7 +38,9 @@ public struct ServiceSpec: FieldCoded {
     public var labels: [String: String] = [:]
     public var task: TaskSpec = TaskSpec()
     public var mode: ServiceMode = ServiceMode()
+    /// How tasks are replaced after a change; `nil`: the defaults.
     public var update: UpdateConfig?
+    /// How they are replaced on the way back; `nil`: the defaults.
     public var rollback: UpdateConfig?
     /// Deprecated in favour of those of the task; used when the task names none.
     public var networks: [NetworkAttachmentSpec] = []
@@ -97,7 +100,9 @@ public struct GlobalService: FieldCoded {
 
 /// Tasks that run to completion.
 public struct ReplicatedJob: FieldCoded {
+    /// Tasks at once.
     public var maxConcurrent: UInt64?
+    /// Tasks that must end well, all in all.
     public var totalCompletions: UInt64?
 
     public init() {}
@@ -164,6 +169,7 @@ public struct UpdateStatus: FieldCoded {
     public var state: UpdateState = .unset
     public var startedAt: Timestamp = .never
     public var completedAt: Timestamp = .never
+    /// For people.
     public var message: String = ""
 
     public init() {}
@@ -189,6 +195,7 @@ public enum UpdateState: String, Sendable, Hashable, CaseIterable {
 
 /// How a service is reached.
 public struct EndpointSpec: FieldCoded {
+    /// A virtual address, or the addresses of the tasks in answers.
     public var mode: EndpointMode = .unset
     public var ports: [PortConfig] = []
 
@@ -210,12 +217,14 @@ public enum EndpointMode: String, Sendable, Hashable, CaseIterable {
 
 /// A published port.
 public struct PortConfig: FieldCoded {
+    /// Without effect.
     public var name: String = ""
     public var transport: TransportProtocol = .tcp
     /// The container's.
     public var targetPort: UInt64 = 0
     /// The node's; 0: one from 30000 to 32767 is chosen.
     public var publishedPort: UInt64 = 0
+    /// Balanced on every node, or on the task's node alone.
     public var publishMode: PublishMode = .ingress
 
     public init() {}

@@ -16,8 +16,10 @@ public struct Task: FieldCoded {
     public var status: TaskStatus = TaskStatus()
     /// What the managers want.
     public var desiredState: TaskState = .new
+    /// Its places in networks, given by the leader.
     public var networks: [NetworkAttachment] = []
     public var genericResources: [GenericResource] = []
+    /// Of a job's task: which run of the job it belongs to.
     public var jobIteration: Version?
     /// At the time of creation, for the name of the container.
     public var serviceName: String = ""
@@ -58,9 +60,12 @@ extension Task {
 public struct TaskStatus: FieldCoded {
     public var timestamp: Timestamp = .never
     public var state: TaskState = .new
+    /// What is being done, for people.
     public var message: String = ""
+    /// Why it failed; empty otherwise.
     public var error: String = ""
     public var container: ContainerStatus?
+    /// Ports that the node has published for this task alone.
     public var ports: PortStatus = PortStatus()
     /// Of the container, so that balancers may leave out what is not well.
     public var health: HealthState = .none
@@ -81,6 +86,7 @@ public struct TaskStatus: FieldCoded {
 /// The container of a task.
 public struct ContainerStatus: FieldCoded {
     public var containerID: ID = ""
+    /// In the host's namespace; 0 when nothing runs.
     public var processID: Int64 = 0
     public var exitCode: Int64 = 0
 

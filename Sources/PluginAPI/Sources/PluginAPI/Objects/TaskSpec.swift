@@ -27,7 +27,9 @@ public struct TaskSpec: FieldCoded {
 
 /// Limits and reservations.
 public struct ResourceRequirements: FieldCoded {
+    /// What a task may use at most.
     public var limits: Resources?
+    /// What a node must have free to get the task.
     public var reservations: Resources?
 
     public init() {}
@@ -129,9 +131,11 @@ public enum RestartCondition: String, Sendable, Hashable, CaseIterable {
 public struct Placement: FieldCoded {
     /// `node.role==manager` and the like, all must hold.
     public var constraints: [String] = []
+    /// Spread over these, the first one first.
     public var preferences: [PlacementPreference] = []
     /// Per node; 0 is unlimited.
     public var maxReplicas: UInt64 = 0
+    /// Those that the image can run on; empty: any.
     public var platforms: [Platform] = []
 
     public init() {}
@@ -169,6 +173,7 @@ public struct SpreadOver: FieldCoded {
 
 /// A processor architecture and an operating system.
 public struct Platform: FieldCoded {
+    /// As Docker names it: `amd64`; `x86_64` is the same.
     public var architecture: String = ""
     public var os: String = ""
 
@@ -184,6 +189,7 @@ public struct Platform: FieldCoded {
 public struct NetworkAttachmentSpec: FieldCoded {
     /// Id or name.
     public var target: String = ""
+    /// More names of the task in this network.
     public var aliases: [String] = []
     public var driverOptions: [String: String] = [:]
 

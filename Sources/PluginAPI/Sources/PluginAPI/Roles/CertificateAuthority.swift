@@ -17,6 +17,7 @@ public protocol CertificateAuthority: Plugin {
 }
 
 extension CertificateAuthority {
+    /// Throws `unimplemented`: the root of this authority cannot be rotated from.
     public func crossSign(_ request: CrossSignRequest) async throws(ApusError) -> String {
         throw ApusError(.unimplemented, "this certificate authority cannot sign another root, so the root cannot be rotated away from it")
     }
@@ -26,7 +27,9 @@ extension CertificateAuthority {
 public struct CreateRootRequest: Sendable {
     /// The organization, that is the id of the swarm.
     public var clusterID: ID
+    /// By the manager's clock.
     public var now: Timestamp
+    /// From `now` on.
     public var lifetime: Duration
 
     public init(clusterID: ID, now: Timestamp, lifetime: Duration = .seconds(630_720_000)) {
@@ -40,8 +43,11 @@ public struct CreateRootRequest: Sendable {
 public struct IssueRequest: Sendable {
     /// PKCS #10, PEM.
     public var signingRequest: String
+    /// The certificate's common name.
     public var nodeID: ID
+    /// The certificate's organizational unit.
     public var role: NodeRole
+    /// The certificate's organization.
     public var clusterID: ID
     public var now: Timestamp
     public var lifetime: Duration

@@ -18,6 +18,7 @@ public struct ContainerState: FieldCoded {
     public var processID: Int64 = 0
     /// 128 and the signal after a signal.
     public var exitCode: Int64 = 0
+    /// The kernel killed it, or a process of it, for want of memory.
     public var outOfMemory: Bool = false
     /// Why it did not start.
     public var error: String = ""
@@ -64,26 +65,31 @@ public struct ContainerConfiguration: FieldCoded {
     public var workingDirectory: String = ""
     /// Resolved in the container's own `/etc/passwd` and `/etc/group`.
     public var user: String = ""
+    /// More groups of the process, by name or number.
     public var groups: [String] = []
     public var terminal: Bool = false
     public var openStandardInput: Bool = false
     public var hostname: String = ""
+    /// Of NIS; empty: none.
     public var domainname: String = ""
     public var mounts: [Mount] = []
     public var readOnlyRoot: Bool = false
     public var resources: ContainerResources = ContainerResources()
     public var capabilityAdd: [String] = []
     public var capabilityDrop: [String] = []
+    /// All capabilities and devices, no seccomp, nothing masked.
     public var privileged: Bool = false
     public var noNewPrivileges: Bool = false
     /// Empty: the default profile. `unconfined`: none. Else a profile in Docker's JSON format.
     public var seccompProfile: String = ""
     /// With `readOnlyPaths`: the defaults when both are empty and it is not privileged.
     public var maskedPaths: [String] = []
+    /// Of the container, made read-only.
     public var readOnlyPaths: [String] = []
     public var devices: [DeviceMapping] = []
     public var sysctls: [String: String] = [:]
     public var ulimits: [Ulimit] = []
+    /// -1000 to 1000.
     public var oomScoreAdjustment: Int64 = 0
     /// A pinned namespace; empty: the host's.
     public var networkNamespacePath: String = ""
@@ -95,9 +101,11 @@ public struct ContainerConfiguration: FieldCoded {
     public var pidMode: String = ""
     /// Empty, `private` or `host`.
     public var ipcMode: String = ""
+    /// Empty: the runtime's.
     public var cgroupParent: String = ""
     /// 64 MiB when zero.
     public var shmSize: Int64 = 0
+    /// A process of its own reaps what the container's leave behind.
     public var initProcess: Bool = false
     /// SIGTERM when empty.
     public var stopSignal: String = ""
@@ -106,6 +114,7 @@ public struct ContainerConfiguration: FieldCoded {
     public var healthcheck: Healthcheck?
     /// `max-size` and `max-file` are honoured.
     public var log: LogDriver = LogDriver()
+    /// The engine removes it when it has ended.
     public var removeWhenEnded: Bool = false
     /// The host's own notes: kept, handed back, of no meaning to the runtime.
     public var annotations: [String: String] = [:]
@@ -169,15 +178,23 @@ public struct ContainerConfiguration: FieldCoded {
 public struct ContainerResources: FieldCoded {
     /// 0: unlimited, as below.
     public var memoryBytes: Int64 = 0
+    /// What it keeps when memory is short; 0: nothing.
     public var memoryReservationBytes: Int64 = 0
     /// Memory and swap together; -1: unlimited.
     public var memorySwapBytes: Int64 = 0
+    /// Billionths of a CPU; 0: no limit.
     public var nanoCPUs: Int64 = 0
+    /// Weight among others, 1024 is the usual one; 0: the usual one.
     public var cpuShares: Int64 = 0
+    /// Microseconds; 0: the kernel's.
     public var cpuPeriod: Int64 = 0
+    /// Microseconds of a period; 0: no limit.
     public var cpuQuota: Int64 = 0
+    /// `0-3,7`; empty: all.
     public var cpuset: String = ""
+    /// Threads count too; 0: no limit.
     public var processes: Int64 = 0
+    /// 10 to 1000; 0: the usual one.
     public var blockWeight: Int64 = 0
 
     public init() {}
@@ -248,7 +265,9 @@ public struct ContainerEndpoint: FieldCoded {
 public struct ContainerPort: FieldCoded {
     public var transport: TransportProtocol = .tcp
     public var containerPort: UInt64 = 0
+    /// 0: none yet.
     public var hostPort: UInt64 = 0
+    /// Empty: all of the host's.
     public var hostAddress: String = ""
 
     public init() {}

@@ -70,8 +70,10 @@ public struct ImageConfiguration: FieldCoded {
 /// One step of how an image was made.
 public struct ImageHistory: FieldCoded {
     public var createdAt: Timestamp = .never
+    /// The instruction.
     public var createdBy: String = ""
     public var comment: String = ""
+    /// The step changed only the configuration.
     public var emptyLayer: Bool = false
 
     public init() {}
@@ -88,10 +90,12 @@ public struct ImageHistory: FieldCoded {
 public struct Volume: FieldCoded {
     public var name: String = ""
     public var driver: String = ""
+    /// Absolute path on the node.
     public var mountpoint: String = ""
     public var createdAt: Timestamp = .never
     public var labels: [String: String] = [:]
     public var options: [String: String] = [:]
+    /// `local`.
     public var scope: String = ""
     /// Made for one container, and removed with it on request.
     public var isAnonymous: Bool = false

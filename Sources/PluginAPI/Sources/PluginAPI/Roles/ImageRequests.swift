@@ -2,6 +2,7 @@
 public struct PullRequest: Sendable {
     /// `nginx`, `nginx:1.25`, `localhost:5000/team/app@sha256:…`.
     public var reference: String
+    /// `nil`: nobody is named to the registry.
     public var credentials: RegistryCredentials?
     /// `linux/amd64`, `linux/arm/v7`; empty: this machine's.
     public var platform: String = ""
@@ -69,6 +70,7 @@ public struct PullProgress: Sendable, Hashable {
     public var id: String
     /// `Pulling fs layer`, `Downloading`, `Verifying Checksum`, `Download complete`, `Extracting`, `Pull complete`, `Already exists`.
     public var status: String
+    /// Bytes, or layers, of `total`.
     public var current: Int64
     /// 0: unknown.
     public var total: Int64
@@ -83,6 +85,7 @@ public struct PullProgress: Sendable, Hashable {
 
 /// An image, or one of its references, to remove.
 public struct RemoveImageRequest: Sendable {
+    /// A name, or an id that may be shortened.
     public var reference: String
     /// Also when containers use it or several references name it.
     public var force: Bool
@@ -95,7 +98,9 @@ public struct RemoveImageRequest: Sendable {
 
 /// What was removed.
 public struct RemoveImageAnswer: Sendable, Hashable {
+    /// References that are gone.
     public var untagged: [String]
+    /// Ids of images and layers that are gone.
     public var deleted: [String]
 
     public init(untagged: [String] = [], deleted: [String] = []) {
@@ -112,6 +117,7 @@ public struct ImportImageRequest: Sendable {
     public var reference: String
     /// Instructions such as `CMD ["nginx"]`, `ENV A=b`, `EXPOSE 80`.
     public var changes: [String]
+    /// For the image's history.
     public var message: String
 
     public init(descriptor: Int32, reference: String = "", changes: [String] = [], message: String = "") {

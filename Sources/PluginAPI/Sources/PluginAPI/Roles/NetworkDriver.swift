@@ -23,9 +23,13 @@ public protocol NetworkDriver: Plugin {
 }
 
 extension NetworkDriver {
+    /// `local`: its networks end at the node.
     public var scope: NetworkScope { .local }
+    /// Finds nothing wrong.
     public func check(_ network: LocalNetwork) async throws(ApusError) {}
+    /// Does nothing: a local network has no peers.
     public func setPeers(_ request: PeersRequest) async throws(ApusError) {}
+    /// Does nothing.
     public func setSurroundings(_ surroundings: NetworkSurroundings) async throws(ApusError) {}
 }
 
@@ -170,6 +174,7 @@ public struct AttachRequest: Sendable {
 public struct AttachAnswer: Sendable, Hashable {
     /// The interface's name on the host, empty when there is none.
     public var hostInterface: String
+    /// Bytes of a packet at most.
     public var mtu: Int
 
     public init(hostInterface: String, mtu: Int) {

@@ -58,6 +58,7 @@ public protocol Runtime: Plugin {
 }
 
 extension Runtime {
+    /// Throws `unimplemented`.
     public func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution {
         throw ApusError(.unimplemented, "this runtime cannot ask a registry what \(request.reference) stands for")
     }
@@ -86,6 +87,7 @@ public struct RuntimeInformation: Sendable, Hashable {
 
 /// Something that happened to a container.
 public struct RuntimeEvent: Sendable, Hashable {
+    /// What has happened.
     public enum Kind: String, Sendable, Hashable {
         case started, ended, outOfMemory
     }
@@ -153,12 +155,15 @@ public struct LogRequest: Sendable {
     public var descriptor: Int32
     public var standardOutput = true
     public var standardError = true
+    /// Goes on with what is yet to come, until the container ends or the reader leaves.
     public var follow = false
     /// RFC 3339 time and a space before each line.
     public var timestamps = false
     /// The last lines only.
     public var tail: Int?
+    /// Only lines of this time and later; `never`: all.
     public var since: Timestamp = .never
+    /// Only lines of this time and earlier; `never`: all.
     public var until: Timestamp = .never
     /// Put before each line, after the time.
     public var linePrefix = ""

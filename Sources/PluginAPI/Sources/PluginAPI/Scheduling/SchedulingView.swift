@@ -24,15 +24,18 @@ public struct SchedulingView: Sendable {
     /// The nodes that are known, in no order.
     public var nodes: [NodeInfo] { slots.filter(\.facts.isKnown) }
 
+    /// `nil` for a node that no change has brought.
     public func node(_ id: ID) -> NodeInfo? {
         guard let slot = slotOfNode[id], slots[slot].facts.isKnown else { return nil }
         return slots[slot]
     }
 
+    /// In their order.
     public mutating func apply(_ changes: [SchedulingChange]) {
         for change in changes { apply(change) }
     }
 
+    /// A node or task that is new, other, or gone.
     public mutating func apply(_ change: SchedulingChange) {
         switch change {
         case .reset: self = SchedulingView()

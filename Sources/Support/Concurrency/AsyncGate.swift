@@ -1,6 +1,8 @@
 import Synchronization
 
 /// Lets one task in at a time, in the order of arrival, over suspensions.
+///
+/// A task that is cancelled while it waits waits on; whoever is in must leave.
 public final class AsyncGate: Sendable {
     private struct State {
         var isTaken = false
@@ -9,8 +11,10 @@ public final class AsyncGate: Sendable {
 
     private let state = Mutex(State())
 
+    /// Nobody is in yet.
     public init() {}
 
+    /// Returns when the caller is in, and alone.
     public func enter() async {
         await withCheckedContinuation { continuation in
             let isFree = state.withLock { state in
@@ -25,6 +29,7 @@ public final class AsyncGate: Sendable {
         }
     }
 
+    /// Lets the next one in. For whoever has entered, once.
     public func leave() {
         let next = state.withLock { state -> CheckedContinuation<Void, Never>? in
             guard !state.waiting.isEmpty else {
