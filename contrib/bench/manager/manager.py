@@ -2,7 +2,7 @@
 """Measures one manager with many nodes: simulated ones, each with a certificate, a TLS connection and the product's own dispatcher, but no containers;
 and the scheduler with as many.
 
-    manager.py [--sizes 1000 10000] [--tasks 100000] [--seconds 20] [--program FILE] [--json FILE]
+    manager.py [--sizes 1000 10000] [--tasks 100000] [--seconds 20] [--largest 2000] [--program FILE] [--json FILE]
 
 The manager and the nodes are two processes in a network namespace of their own; the manager's store is on disk. Root is needed. Without --program the
 package beside this file is built.
@@ -73,7 +73,7 @@ class Child:
         self.process.stdout.close()
 
 
-def measure_sessions(program, namespace, directory, nodes, tasks, seconds):
+def measure_sessions(program, namespace, directory, nodes, tasks, seconds, has_endpoints):
     folder, children = f"{directory}/{nodes}", []
     os.makedirs(folder)
     try:
@@ -81,7 +81,7 @@ def measure_sessions(program, namespace, directory, nodes, tasks, seconds):
         children.append(manager)
         port = manager.wait_for("listening")["port"]
         empty = manager.memory()
-        simulated = Child(namespace, program, "nodes", folder, int(port), nodes, tasks)
+        simulated = Child(namespace, program, "nodes", folder, int(port), nodes, tasks, int(has_endpoints))
         children.append(simulated)
         simulated.wait_for("prepared")
         connecting = manager.processor()
@@ -99,13 +99,15 @@ def measure_sessions(program, namespace, directory, nodes, tasks, seconds):
             pass
         filled = manager.wait_for("filled")["s"]
         begin = manager.wait_for("begin")["at"]
+        working = manager.processor()
         assigned = manager.wait_for("assigned")["at"] - begin
         delivered = simulated.wait_for("delivered")["at"] - begin
+        working = manager.processor() - working
         time.sleep(5)
         say(f"{tasks} tasks assigned after {assigned:.1f} s, all nodes have theirs after {delivered:.1f} s")
         return {
-            "nodes": nodes, "tasks": tasks, "connect_s": joined, "connect_cpu_s": connecting, "bytes_per_node": (idle - empty) / nodes,
-            "idle_bytes": idle, "heartbeat_cpu": beating, "fill_s": filled, "assigned_s": assigned, "delivered_s": delivered, "full_bytes": manager.memory()}
+            "nodes": nodes, "endpoints": has_endpoints, "tasks": tasks, "connect_s": joined, "connect_cpu_s": connecting, "bytes_per_node": (idle - empty) / nodes,
+            "idle_bytes": idle, "heartbeat_cpu": beating, "fill_s": filled, "assigned_s": assigned, "delivered_s": delivered, "assign_cpu_s": working, "full_bytes": manager.memory()}
     finally:
         with shielded():
             for child in reversed(children):
@@ -114,7 +116,7 @@ def measure_sessions(program, namespace, directory, nodes, tasks, seconds):
 
 
 def measure_scheduler(program, namespace, nodes, tasks):
-    """The figures of the benchmark in one process, by name."""
+    """The figures of the benchmark in one process, by name, as far as they are of assigning tasks."""
     found = {}
     child = subprocess.Popen(namespace.command(program, nodes, tasks), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -122,9 +124,9 @@ def measure_scheduler(program, namespace, nodes, tasks):
             values = json.loads(line)
             found[values["what"]] = values
             say(line.strip())
-        if child.wait() != 0:
-            raise BenchError(f"the benchmark ended with {child.returncode}")
-        return found
+            if "manager" in found:
+                return found
+        raise BenchError(f"the benchmark ended with {child.wait()}")
     finally:
         with shielded():
             child.kill()
@@ -139,9 +141,10 @@ def table(sessions, schedulers):
         ("manager's memory for a connected node (PSS)", "bytes_per_node", 1 / 1024, "KiB"),
         ("processor for heartbeats every 5 s, of one", "heartbeat_cpu", 100, "%"), ("the same, a heartbeat", "heartbeat_s", 1e6, "us"),
         ("{tasks} tasks: all have a node", "assigned_s", 1, "s"), ("{tasks} tasks: all nodes have theirs", "delivered_s", 1, "s"),
-        ("manager's memory with them (PSS)", "full_bytes", 1e-6, "MB")]
+        ("manager's processor time for both", "assign_cpu_s", 1, "s"), ("manager's memory with them (PSS)", "full_bytes", 1e-6, "MB")]
     if sessions:
         print(f"{'one manager, nodes over TLS':<46}" + "".join(f"{values['nodes']:>14,}" for values in sessions))
+        print(f"{'which keep the table of endpoints':<46}" + "".join(f"{'yes' if values['endpoints'] else 'no':>14}" for values in sessions))
     for title, key, scale, unit in rows if sessions else ():
         cells = []
         for values in sessions:
@@ -162,7 +165,8 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000], help="numbers of nodes")
     parser.add_argument("--tasks", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=20, help="for which heartbeats are counted")
-    parser.add_argument("--only", choices=("sessions", "scheduler"))
+    parser.add_argument("--only", choices=("sessions", "endpoints", "scheduler"))
+    parser.add_argument("--largest", type=int, default=2000, help="number of nodes that also keep the table of endpoints")
     parser.add_argument("--program", help="the built manager-benchmark")
     parser.add_argument("--json", help="also write the figures into this file")
     options = parser.parse_args()
@@ -178,11 +182,18 @@ def main():
         allow_descriptors(max(options.sizes) + 1000)
         namespace = NetworkNamespace(os.path.basename(directory))
         for nodes in options.sizes:
+            def measure_nodes(has_endpoints):
+                return measure_sessions(options.program, namespace, directory, nodes, options.tasks, options.seconds, has_endpoints)
+
             for name, results, measure in (
-                ("sessions", sessions, lambda: measure_sessions(options.program, namespace, directory, nodes, options.tasks, options.seconds)),
+                ("sessions", sessions, lambda: measure_nodes(False)),
+                ("endpoints", sessions, lambda: measure_nodes(True)),
                 ("scheduler", schedulers, lambda: measure_scheduler(options.program, namespace, nodes, options.tasks)),
             ):
                 if options.only not in (None, name):
+                    continue
+                if name == "endpoints" and nodes > options.largest:
+                    say(f"{nodes} nodes are not tried with the table of endpoints: each is told of all others, which takes hours here; --largest does it")
                     continue
                 try:
                     results.append(measure())

@@ -2,7 +2,7 @@
 """Measures the networks of a swarm: requests through every way to a service, throughput across the overlay, how soon a scale is known everywhere,
 and what a thousand services cost.
 
-    network.py --stage .build/stage [--rounds 7] [--seconds 2] [--services 1000] [--json FILE]
+    network.py --stage .build/stage [--rounds 15] [--seconds 1] [--services 1000] [--json FILE]
 
 Three engines, each in a network namespace of its own on a cable to one switch. Needs root, wrk and iperf3. Ways that are compared take turns, so that a
 noisy machine is noisy for all of them.
@@ -248,8 +248,8 @@ def print_services(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--services", type=int, default=1000)
     parser.add_argument("--json", help="also write the figures into this file")
     options = parser.parse_args()

@@ -14,7 +14,8 @@ import Wire
 /// For each: the scheduler alone, the manager with the replicated store on disk (from its start until every task has a node), the sessions
 /// and assignments of all nodes without a network, and the endpoints of all nodes with 10,000 tasks in one network. One line of JSON for each.
 ///
-/// Over TLS, in two processes: `manager-benchmark serve FOLDER NODES TASKS` and `manager-benchmark nodes FOLDER PORT NODES TASKS`.
+/// Over TLS, in two processes: `manager-benchmark serve FOLDER NODES TASKS` and `manager-benchmark nodes FOLDER PORT NODES TASKS
+/// 0|1`, where 1 is with the table of endpoints.
 @main
 struct Benchmark {
     static func main() async {
@@ -31,8 +32,8 @@ struct Benchmark {
             let values = arguments.dropFirst(2).compactMap { Int($0) }
             switch (arguments.first, values.count) {
             case ("serve", 2): return try await serve(arguments[1], values[0], values[1])
-            case ("nodes", 3): return try await simulate(arguments[1], values[0], values[1], values[2])
-            default: throw ApusError(.invalidArgument, "serve FOLDER NODES TASKS, or nodes FOLDER PORT NODES TASKS")
+            case ("nodes", 4): return try await simulate(arguments[1], values[0], values[1], values[2], withEndpoints: values[3] != 0)
+            default: throw ApusError(.invalidArgument, "serve FOLDER NODES TASKS, or nodes FOLDER PORT NODES TASKS 0|1")
             }
         }
         let numbers = CommandLine.arguments.dropFirst().compactMap { Int($0) }

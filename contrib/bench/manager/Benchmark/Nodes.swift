@@ -23,7 +23,8 @@ extension Benchmark {
     private static let attempts = 64
 
     /// Keeps so many nodes connected until it is killed, and says when all are, and when they have so many tasks.
-    static func simulate(_ folder: String, _ port: Int, _ count: Int, _ taskCount: Int) async throws {
+    /// - Parameter withEndpoints: Whether they also ask for the table of endpoints.
+    static func simulate(_ folder: String, _ port: Int, _ count: Int, _ taskCount: Int, withEndpoints: Bool) async throws {
         let logger = Logger(label: "bench") { _ in SwiftLogNoOpLogHandler() }
         let authority = try Authority.load(folder)
         let nodes = (0..<count).map { makeNode($0) }
@@ -34,7 +35,7 @@ extension Benchmark {
         await withTaskGroup(of: Void.self) { group in
             for (number, (node, credential)) in zip(nodes, credentials).enumerated() {
                 while progress.connected + attempts <= number { try? await ConcurrentTask.sleep(for: .milliseconds(2)) }
-                group.addTask { await live(node, credential, port, progress, logger) }
+                group.addTask { await live(node, credential, port, withEndpoints, progress, logger) }
             }
             await until { progress.connected == count }
             report("connected", [("s", monotonicSeconds() - begin)])
@@ -44,7 +45,9 @@ extension Benchmark {
         }
     }
 
-    private static func live(_ node: Node, _ credentials: TransportCredentials, _ port: Int, _ progress: Progress, _ logger: Logger) async {
+    private static func live(_ node: Node, _ credentials: TransportCredentials, _ port: Int, _ withEndpoints: Bool, _ progress: Progress, _ logger: Logger)
+        async
+    {
         // As a node of a swarm has it.
         var configuration = TransportConfiguration()
         configuration.keepaliveIdle = .seconds(3)
@@ -57,7 +60,10 @@ extension Benchmark {
         let client = GRPCClient(transport: transport)
         let dispatcher = RemoteDispatcher(
             node: node.id, managers: ["127.0.0.1:\(port)"], address: node.status.address, describe: { node.description },
-            connect: { _, use in await use(GRPCDispatcherClient(client)) }, logger: logger)
+            connect: { _, use in
+                let manager = GRPCDispatcherClient(client)
+                if withEndpoints { await use(manager) } else { await use(EndpointlessClient(client: manager)) }
+            }, logger: logger)
         await withTaskGroup(of: Void.self) { group in
             group.addTask { try? await client.runConnections() }
             group.addTask { await dispatcher.run() }
