@@ -35,7 +35,7 @@ struct ServiceCreateCommand: EngineCommand {
         for path in options.envFile { files.append(try LocalFile.text(path)) }
         var spec = try options.spec(image: image, arguments: arguments, environment: context.environment, files: files)
         let headers = try images.headers(image: image, context)
-        if !images.noResolveImage { await context.resolveImage(of: &spec) }
+        if !images.noResolveImage, let warning = await context.resolveImage(of: &spec) { context.console.errorLine(warning) }
         let answer = try await context.client.post("/services/create", body: JSONFields.encode(spec), headers: headers)
         guard let id = answer["ID"]?.string else { throw ApusError(.corrupt, "the engine answered without the id of the service") }
         context.console.line(id)
@@ -68,18 +68,19 @@ struct ServiceUpdateCommand: EngineCommand {
         let (options, ids, environment) = (options, networkIDs, context.environment)
         let headers = try images.headers(image: options.image ?? "", context)
         var resolved: ServiceSpec?
+        var warning: String?
         if let image = options.image, !images.noResolveImage {
             var spec = ServiceSpec()
             spec.task.container = ContainerSpec()
             spec.task.container?.image = image
-            let known = try? await context.client.get("/services/\(service.pathComponent)")["Spec"]?["TaskTemplate"]?["Runtime"]?.string
-            spec.task.runtime = options.shared.runtime ?? known ?? ""
-            await context.resolveImage(of: &spec)
+            spec.task.runtime = options.shared.runtime ?? ""
+            warning = await context.resolveImage(of: &spec)
             resolved = spec
         }
-        try await context.change(service, wait: wait, headers: headers) { [resolved] spec throws(ApusError) in
+        try await context.change(service, wait: wait, headers: headers) { [resolved, warning] spec throws(ApusError) in
             try options.apply(to: &spec, environment: environment, networkIDs: ids)
-            guard let resolved else { return }
+            guard let resolved, spec.task.hasUsualRuntime else { return }
+            if let warning { context.console.errorLine(warning) }
             spec.task.container?.image = resolved.task.container?.image ?? ""
             // Those of the image before may be others.
             if let placement = resolved.task.placement {
