@@ -147,6 +147,33 @@ import Testing
         #expect(run.console.errors.contains("role/name"))
     }
 
+    /// A value that begins with a dash is a value, and the reason says what is wrong with it.
+    @Test(arguments: [
+        (["service", "create", "--replicas", "-1", "nginx"], "--replicas"), (["service", "update", "--replicas", "-1", "web"], "--replicas"),
+        (["service", "create", "--limit-memory", "-5m", "nginx"], "--limit-memory"), (["run", "-m", "-5m", "nginx"], "-m"),
+        (["run", "--cpus", "-1", "nginx"], "--cpus"), (["service", "create", "--update-delay", "-5s", "nginx"], "--update-delay"),
+    ])
+    func negativeValuesAreRefusedAsSuch(arguments: [String], flag: String) async {
+        let run = FakeRun()
+        #expect(await run(arguments) != 0)
+        #expect(run.console.errors.contains(flag) && !run.console.errors.contains("issing value"), "\(run.console.errors)")
+        #expect(run.engine.requests.isEmpty)
+    }
+
+    @Test func warningsOfTheEngineSayOnceWhatTheyAre() async {
+        let run = FakeRun()
+        run.engine.answer("GET /info", ["ServerVersion": "1", "Warnings": ["WARNING: No swap limit support", "another"]])
+        #expect(await run("info") == 0)
+        #expect(run.console.errors == "apus: warning: No swap limit support\napus: warning: another\n")
+    }
+
+    @Test func refusedCredentialsAreNotKept() async {
+        let run = FakeRun()
+        run.engine.answer("POST /auth", ["message": "127.0.0.1:5000 refuses the login"], status: 401)
+        #expect(await run("login", "-u", "ann", "-p", "bad", "127.0.0.1:5000") == 1)
+        #expect(run.console.output.isEmpty && run.console.errors.contains("refuses the login"))
+    }
+
     @Test func pullShowsErrorsOfTheStream() async {
         let run = FakeRun()
         run.engine.answer(

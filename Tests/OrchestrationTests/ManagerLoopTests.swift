@@ -111,6 +111,24 @@ import Testing
         }
     }
 
+    /// It took minutes and gigabytes of memory.
+    @Test func aMillionTasksThatFitNowhereLeaveOtherServicesAlone() async throws {
+        let swarm = try makeSwarm("n1")
+        let huge = ServiceDraft.create(makeSpec("huge", replicas: 1_000_000) { $0.task.placement = makePlacement("node.labels.disk==ssd") }, id: "huge")
+        try swarm.commit { $0.put(huge) }
+        try await withManager(swarm) { _ in
+            try await until("the first of them wait") { !swarm.read().tasks(ofService: "huge").isEmpty }
+            let web = ServiceDraft.create(makeSpec("web", replicas: 3), id: "web")
+            try swarm.commit { $0.put(web) }
+            try await until("the other service runs") { running(swarm, "web").count == 3 }
+            try await until("as many wait as may") { swarm.read().tasks(ofService: "huge").count == 2000 }
+            #expect(swarm.read().tasks(ofService: "huge").allSatisfy { $0.status.state == .pending })
+            try swarm.commit { transaction throws(ApusError) in try transaction.removeService("huge") }
+            try await until("nothing of it is left") { swarm.read().tasks(ofService: "huge").isEmpty }
+            #expect(running(swarm, "web").count == 3)
+        }
+    }
+
     @Test func endsWhenCancelled() async throws {
         let swarm = try makeSwarm("n1")
         let loop = ManagerLoop(store: swarm, clock: SystemClock(), scheduler: { SpreadScheduler() }, logger: Self.logger)

@@ -18,7 +18,7 @@ struct ContainerListOptions: ParsableArguments {
     @Flag(name: [.customShort("a"), .long], help: "Also those that do not run.") var all = false
     @Flag(help: "Cut nothing short.") var noTrunc = false
     @Flag(name: [.customShort("l"), .long], help: "Only the newest.") var latest = false
-    @Option(name: [.customShort("n"), .long], help: "Only so many of the newest.", transform: ServiceOptions.count)
+    @Option(name: [.customShort("n"), .long], parsing: .unconditional, help: "Only so many of the newest.", transform: ServiceOptions.count)
     var last: UInt64?
     @Flag(name: [.customShort("s"), .long], help: "Show how much each wrote.") var size = false
 

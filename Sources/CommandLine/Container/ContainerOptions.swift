@@ -14,7 +14,7 @@ struct ContainerOptions: ParsableArguments {
     @Option(name: [.customShort("v"), .long], help: ArgumentHelp("Bind or volume to mount.", valueName: "source:target[:options]")) var volume: [String] = []
     @Option(help: ArgumentHelp("Mount something: type=bind|volume|tmpfs,source=…,target=….", valueName: "mount")) var mount: [String] = []
     @Option(help: ArgumentHelp("Mount a tmpfs.", valueName: "target[:options]")) var tmpfs: [String] = []
-    @Option(name: .customLong("network"), help: "Network to join; also host, none, or container:NAME.") var network: String?
+    @Option(name: .customLong("network"), help: "Network to join; also host or none.") var network: String?
     @Option(help: ArgumentHelp("Another name in the network.", valueName: "name")) var networkAlias: [String] = []
     @Option(help: ArgumentHelp("Line of /etc/hosts.", valueName: "name:address")) var addHost: [String] = []
     @Option(help: ArgumentHelp("DNS server.", valueName: "address")) var dns: [String] = []
@@ -30,16 +30,18 @@ struct ContainerOptions: ParsableArguments {
     @Flag(inversion: .prefixedNo, help: "Make the root file system read-only.") var readOnly = false
     @Flag(help: "Give the container all that root on this machine may do.") var privileged = false
     @Option(help: "no, always, unless-stopped or on-failure[:number] (default: no).") var restart = "no"
-    @Option(name: [.customShort("m"), .long], help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse)
+    @Option(
+        name: [.customShort("m"), .long], parsing: .unconditional, help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"),
+        transform: ByteSize.parse)
     var memory: Int64?
-    @Option(help: ArgumentHelp("Memory that is left to it when there is little.", valueName: "bytes"), transform: ByteSize.parse)
+    @Option(parsing: .unconditional, help: ArgumentHelp("Memory that is left to it when there is little.", valueName: "bytes"), transform: ByteSize.parse)
     var memoryReservation: Int64?
     @Option(parsing: .unconditional, help: ArgumentHelp("Most memory and swap together; -1 is without limit.", valueName: "bytes")) var memorySwap: String?
-    @Option(help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var cpus: Int64?
-    @Option(name: [.customShort("c"), .long], help: "Share of the CPUs beside others.", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var cpus: Int64?
+    @Option(name: [.customShort("c"), .long], parsing: .unconditional, help: "Share of the CPUs beside others.", transform: ServiceOptions.count)
     var cpuShares: UInt64?
     @Option(parsing: .unconditional, help: "Most processes; -1 is without limit.") var pidsLimit: Int64?
-    @Option(help: ArgumentHelp("Size of /dev/shm.", valueName: "bytes"), transform: ByteSize.parse) var shmSize: Int64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Size of /dev/shm.", valueName: "bytes"), transform: ByteSize.parse) var shmSize: Int64?
     @Option(help: ArgumentHelp("Limit of setrlimit.", valueName: "name=soft[:hard]")) var ulimit: [String] = []
     @Option(help: ArgumentHelp("Kernel parameter.", valueName: "key=value")) var sysctl: [String] = []
     @Option(help: ArgumentHelp("Give a capability.", valueName: "capability")) var capAdd: [String] = []
@@ -49,7 +51,7 @@ struct ContainerOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: "How readily the kernel kills the process when memory ends (-1000 to 1000).", transform: WordFlag.oomScore)
     var oomScoreAdj: Int64?
     @Option(help: "Signal that stops it, such as SIGQUIT.") var stopSignal: String?
-    @Option(help: ArgumentHelp("How long it may take to stop.", valueName: "seconds"), transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long it may take to stop.", valueName: "seconds"), transform: ServiceOptions.count)
     var stopTimeout: UInt64?
     @Option(help: "Where output goes, such as json-file or none.") var logDriver: String?
     @Option(help: ArgumentHelp("Option of the log driver.", valueName: "key=value")) var logOpt: [String] = []

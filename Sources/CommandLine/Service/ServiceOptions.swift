@@ -10,9 +10,9 @@ struct ServiceOptions: ParsableArguments {
     @OptionGroup(title: "Updates") var update: ServiceUpdateOptions
     @OptionGroup(title: "Rollbacks") var rollback: ServiceRollbackOptions
 
-    @Option(help: "Number of tasks.", transform: ServiceOptions.count) var replicas: UInt64?
-    @Option(help: "Tasks of a job that run at once.", transform: ServiceOptions.count) var maxConcurrent: UInt64?
-    @Option(help: "Most tasks on one node; 0 is without limit.", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Number of tasks.", transform: ServiceOptions.count) var replicas: UInt64?
+    @Option(parsing: .unconditional, help: "Tasks of a job that run at once.", transform: ServiceOptions.count) var maxConcurrent: UInt64?
+    @Option(parsing: .unconditional, help: "Most tasks on one node; 0 is without limit.", transform: ServiceOptions.count)
     var replicasMaxPerNode: UInt64?
     @Option(help: "How names of the service resolve: vip (one address) or dnsrr (those of the tasks).", transform: WordFlag.parse) var endpointMode:
         EndpointMode?
@@ -75,7 +75,9 @@ struct ServiceProcessOptions: ParsableArguments {
     @Flag(name: .customLong("init"), inversion: .prefixedNo, help: "Run a small init as process 1.") var useInit: Bool?
     @Flag(inversion: .prefixedNo, help: "Make the container's root file system read-only.") var readOnly: Bool?
     @Option(help: "Signal that stops a container, such as SIGQUIT.") var stopSignal: String?
-    @Option(help: ArgumentHelp("How long a container may take to stop (default: 10s).", valueName: "duration"), transform: DurationText.parse)
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("How long a container may take to stop (default: 10s).", valueName: "duration"),
+        transform: DurationText.parse)
     var stopGracePeriod: Duration?
     @Option(parsing: .unconditional, help: "How readily the kernel kills the process when memory ends (-1000 to 1000).", transform: WordFlag.oomScore)
     var oomScoreAdj: Int64?
@@ -98,11 +100,13 @@ struct ServiceProcessOptions: ParsableArguments {
 
 /// Limits and reservations.
 struct ServiceResourceOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var limitCpu: Int64?
-    @Option(help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse) var limitMemory: Int64?
-    @Option(help: "Most processes; 0 is without limit.", transform: ServiceOptions.count) var limitPids: UInt64?
-    @Option(help: ArgumentHelp("CPUs to keep free for a task.", valueName: "decimal"), transform: ByteSize.parseCPUs) var reserveCpu: Int64?
-    @Option(help: ArgumentHelp("Memory to keep free for a task.", valueName: "bytes"), transform: ByteSize.parse) var reserveMemory: Int64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Most CPU time, in CPUs.", valueName: "decimal"), transform: ByteSize.parseCPUs) var limitCpu: Int64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Most memory, such as 512m.", valueName: "bytes"), transform: ByteSize.parse) var limitMemory: Int64?
+    @Option(parsing: .unconditional, help: "Most processes; 0 is without limit.", transform: ServiceOptions.count) var limitPids: UInt64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("CPUs to keep free for a task.", valueName: "decimal"), transform: ByteSize.parseCPUs) var reserveCpu:
+        Int64?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Memory to keep free for a task.", valueName: "bytes"), transform: ByteSize.parse) var reserveMemory:
+        Int64?
 
     func apply(to task: inout TaskSpec) {
         guard limitCpu != nil || limitMemory != nil || limitPids != nil || reserveCpu != nil || reserveMemory != nil else { return }
@@ -128,10 +132,12 @@ struct ServiceResourceOptions: ParsableArguments {
 struct ServiceRestartOptions: ParsableArguments {
     @Option(help: "When a task that ended is replaced: none, on-failure or any (default: any).", transform: WordFlag.parse) var restartCondition:
         RestartCondition?
-    @Option(help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse) var restartDelay: Duration?
-    @Option(help: "Most replacements; 0 is without limit.", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: ArgumentHelp("Wait before a replacement (default: 5s).", valueName: "duration"), transform: DurationText.parse)
+    var restartDelay: Duration?
+    @Option(parsing: .unconditional, help: "Most replacements; 0 is without limit.", transform: ServiceOptions.count)
     var restartMaxAttempts: UInt64?
-    @Option(help: ArgumentHelp("How long a replacement counts.", valueName: "duration"), transform: DurationText.parse) var restartWindow: Duration?
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long a replacement counts.", valueName: "duration"), transform: DurationText.parse)
+    var restartWindow: Duration?
 
     func apply(to task: inout TaskSpec) {
         guard restartCondition != nil || restartDelay != nil || restartMaxAttempts != nil || restartWindow != nil else { return }
@@ -146,11 +152,14 @@ struct ServiceRestartOptions: ParsableArguments {
 
 /// How a new spec replaces the old.
 struct ServiceUpdateOptions: ParsableArguments {
-    @Option(help: "Tasks replaced at once; 0 is all (default: 1).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Tasks replaced at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var updateParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse) var updateDelay: Duration?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Wait between replacements (default: 0s).", valueName: "duration"), transform: DurationText.parse)
+    var updateDelay: Duration?
     @Option(help: "What a failed update does: pause, continue or rollback (default: pause).", transform: WordFlag.parse) var updateFailureAction: FailureAction?
-    @Option(help: ArgumentHelp("How long a new task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("How long a new task is watched for failure (default: 5s).", valueName: "duration"),
+        transform: DurationText.parse)
     var updateMonitor: Duration?
     @Option(help: "Share of failures that is accepted (default: 0).", transform: WordFlag.ratio) var updateMaxFailureRatio: Double?
     @Option(help: "Which of the two tasks goes first: stop-first or start-first (default: stop-first).", transform: WordFlag.parse)
@@ -165,12 +174,15 @@ struct ServiceUpdateOptions: ParsableArguments {
 
 /// How the spec before replaces a new one.
 struct ServiceRollbackOptions: ParsableArguments {
-    @Option(help: "Tasks rolled back at once; 0 is all (default: 1).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Tasks rolled back at once; 0 is all (default: 1).", transform: ServiceOptions.count)
     var rollbackParallelism: UInt64?
-    @Option(help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse) var rollbackDelay: Duration?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Wait between tasks (default: 0s).", valueName: "duration"), transform: DurationText.parse)
+    var rollbackDelay: Duration?
     @Option(help: "What a failed rollback does: pause or continue (default: pause).", transform: WordFlag.rollbackFailureAction)
     var rollbackFailureAction: FailureAction?
-    @Option(help: ArgumentHelp("How long a task is watched for failure (default: 5s).", valueName: "duration"), transform: DurationText.parse)
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("How long a task is watched for failure (default: 5s).", valueName: "duration"),
+        transform: DurationText.parse)
     var rollbackMonitor: Duration?
     @Option(help: "Share of failures that is accepted (default: 0).", transform: WordFlag.ratio) var rollbackMaxFailureRatio: Double?
     @Option(help: "Which of the two tasks goes first: stop-first or start-first (default: stop-first).", transform: WordFlag.parse)
@@ -214,13 +226,17 @@ extension UpdateConfig? {
 /// How to find out whether a container is well.
 struct HealthOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: "Command that tells whether a container is healthy; a shell in the container runs it.") var healthCmd: String?
-    @Option(help: ArgumentHelp("Time between checks.", valueName: "duration"), transform: DurationText.parse) var healthInterval: Duration?
-    @Option(help: ArgumentHelp("Longest time of a check.", valueName: "duration"), transform: DurationText.parse) var healthTimeout: Duration?
-    @Option(help: "Failures in a row that make a container unhealthy.", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: ArgumentHelp("Time between checks.", valueName: "duration"), transform: DurationText.parse) var healthInterval:
+        Duration?
+    @Option(parsing: .unconditional, help: ArgumentHelp("Longest time of a check.", valueName: "duration"), transform: DurationText.parse) var healthTimeout:
+        Duration?
+    @Option(parsing: .unconditional, help: "Failures in a row that make a container unhealthy.", transform: ServiceOptions.count)
     var healthRetries: UInt64?
-    @Option(help: ArgumentHelp("Time after the start in which failures do not count.", valueName: "duration"), transform: DurationText.parse)
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("Time after the start in which failures do not count.", valueName: "duration"),
+        transform: DurationText.parse)
     var healthStartPeriod: Duration?
-    @Option(help: ArgumentHelp("Time between checks in the start period.", valueName: "duration"), transform: DurationText.parse)
+    @Option(parsing: .unconditional, help: ArgumentHelp("Time between checks in the start period.", valueName: "duration"), transform: DurationText.parse)
     var healthStartInterval: Duration?
     @Flag(help: "Turn the image's health check off.") var noHealthcheck = false
 

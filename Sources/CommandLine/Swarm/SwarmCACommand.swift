@@ -15,7 +15,7 @@ struct SwarmCACommand: EngineCommand {
     @Option(name: .customLong("ca-key"), help: ArgumentHelp("Its key, PEM.", valueName: "file")) var keyFile: String?
     @Option(help: ArgumentHelp("Signers outside of the swarm: protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
     var externalCA: [String] = []
-    @Option(help: ArgumentHelp("How long certificates of nodes are valid.", valueName: "duration"), transform: DurationText.parse)
+    @Option(parsing: .unconditional, help: ArgumentHelp("How long certificates of nodes are valid.", valueName: "duration"), transform: DurationText.parse)
     var certExpiry: Duration?
     @Flag(name: [.short, .long], help: "Do not wait for the nodes.") var detach = false
     @Flag(name: [.short, .long], help: "Show no progress.") var quiet = false

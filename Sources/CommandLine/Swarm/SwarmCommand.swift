@@ -13,22 +13,25 @@ struct SwarmCommand: AsyncParsableCommand {
 
 /// What `swarm init` and `swarm update` have in common.
 struct SwarmOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("How long certificates of nodes are valid (default: 2160h).", valueName: "duration"), transform: DurationText.parse)
+    @Option(
+        parsing: .unconditional, help: ArgumentHelp("How long certificates of nodes are valid (default: 2160h).", valueName: "duration"),
+        transform: DurationText.parse)
     var certExpiry: Duration?
     @Option(help: ArgumentHelp("Signers outside of the swarm: protocol=cfssl,url=https://ca.example/sign,cacert=root.pem.", valueName: "spec"))
     var externalCA: [String] = []
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp("How long after its expiry a certificate may still be renewed; 0 is never (default: 720h).", valueName: "duration"),
         transform: DurationText.parse)
     var expiredRenewalGrace: Duration?
     @Flag(inversion: .prefixedNo, help: "Whether a node that joins waits until `apus node accept` lets it in.") var acceptNodes: Bool?
-    @Option(help: "Ended tasks kept for each place of a service (default: 5).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Ended tasks kept for each place of a service (default: 5).", transform: ServiceOptions.count)
     var taskHistoryLimit: UInt64?
-    @Option(help: ArgumentHelp("How often nodes report (default: 5s).", valueName: "duration"), transform: DurationText.parse)
+    @Option(parsing: .unconditional, help: ArgumentHelp("How often nodes report (default: 5s).", valueName: "duration"), transform: DurationText.parse)
     var dispatcherHeartbeat: Duration?
-    @Option(help: "Entries of the log between snapshots (default: 10000).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Entries of the log between snapshots (default: 10000).", transform: ServiceOptions.count)
     var snapshotInterval: UInt64?
-    @Option(help: "Older snapshots that are kept (default: 0).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Older snapshots that are kept (default: 0).", transform: ServiceOptions.count)
     var maxSnapshots: UInt64?
     @Flag(inversion: .prefixedNo, help: "Whether a manager that starts asks for a key first.") var autolock: Bool?
 
@@ -59,10 +62,10 @@ struct SwarmInitCommand: EngineCommand {
     @Option(help: ArgumentHelp("Address that other nodes use.", valueName: "ip|interface[:port]")) var advertiseAddr = ""
     @Option(help: ArgumentHelp("Address to listen on.", valueName: "ip|interface[:port]")) var listenAddr = "0.0.0.0:2377"
     @Option(help: ArgumentHelp("Address for traffic between containers.", valueName: "ip|interface")) var dataPathAddr = ""
-    @Option(help: "Port for traffic between containers (default: 4789).", transform: SwarmInitCommand.dataPathPort)
+    @Option(parsing: .unconditional, help: "Port for traffic between containers (default: 4789).", transform: SwarmInitCommand.dataPathPort)
     var dataPathPort: UInt64?
     @Option(help: ArgumentHelp("Subnets of networks are taken from here.", valueName: "CIDR")) var defaultAddrPool: [String] = []
-    @Option(help: "Length of those subnets (default: 24).", transform: ServiceOptions.count)
+    @Option(parsing: .unconditional, help: "Length of those subnets (default: 24).", transform: ServiceOptions.count)
     var defaultAddrPoolMaskLength: UInt64?
     @Option(help: "Whether this node takes tasks: active, pause or drain.", transform: WordFlag.parse) var availability: NodeAvailability?
     @Flag(help: "Go on alone with what this manager knows, when most managers are lost for good.") var forceNewCluster = false

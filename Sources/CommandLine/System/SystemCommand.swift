@@ -114,7 +114,12 @@ struct InfoCommand: EngineCommand {
             return
         }
         for line in Self.lines(info) { context.console.line(line) }
-        for warning in info["Warnings"]?.array ?? [] { context.console.errorLine("apus: warning: \(warning.string ?? "")") }
+        for warning in info["Warnings"]?.array ?? [] {
+            // Some say themselves what they are, for programs that print them as they come.
+            let prefix = "WARNING: "
+            let text = warning.string ?? ""
+            context.console.errorLine("apus: warning: \(text.hasPrefix(prefix) ? String(text.dropFirst(prefix.count)) : text)")
+        }
     }
 
     static func lines(_ info: JSONValue) -> [String] {

@@ -23,7 +23,7 @@ extension ServicePlanner {
             }
         }
         var slot: UInt64 = 1
-        while missing > 0 {
+        while missing > 0, room > 0 {
             if seats[.slot(slot)] == nil {
                 fill(.slot(slot))
                 missing -= 1

@@ -57,7 +57,8 @@ extension ServicePlanner {
         }
         // What does not run is replaced first: nobody will miss it.
         let order = waiting.sorted { ($0.isRunning ? 1 : 0, $0.key) < ($1.isRunning ? 1 : 0, $1.key) }
-        for seat in order.prefix(budget) {
+        // What cannot be replaced now is not stopped now.
+        for seat in order.prefix(min(budget, room)) {
             // Start-first keeps the one that runs; there may be more after an update in the middle of another.
             let kept = configuration.order == .startFirst ? seat.wanted.last { $0.status.state == .running } : nil
             for task in seat.wanted where task.id != kept?.id { stop(task, in: seat.key) }

@@ -42,6 +42,12 @@ struct ServicePlanner<State: SwarmState> {
     private var grounds: [ID: NodeGround] = [:]
     /// The places of a new task in networks, still without addresses.
     private var attachments: [NetworkAttachment]?
+    /// How many more tasks may be made now.
+    private(set) var room = Int.max
+
+    /// The most tasks of one replicated service that wait for a node at a time. They are alike: what has no node for so many has none for more, and a million
+    /// of them would only take memory, and time from other services. When they have found their nodes the next ones are made.
+    static var waitingLimit: Int { 2000 }
 
     var now: Timestamp { context.now }
 
@@ -83,6 +89,7 @@ struct ServicePlanner<State: SwarmState> {
             removeAll(tasks)
         } else {
             takeSeats(tasks)
+            if !isGlobal { room = max(0, Self.waitingLimit - tasks.count { isWaiting($0) }) }
             retire()
             handOver()
             if isGlobal { fillNodes() } else { fillSlots() }
@@ -151,8 +158,12 @@ struct ServicePlanner<State: SwarmState> {
         seats[key] = nil
     }
 
-    /// Puts a new task into a seat. It waits as READY for what is still stopping there, and for the restart delay when its predecessor ended by itself.
+    /// Whether it has no node yet, and is as new ones would be.
+    private func isWaiting(_ task: Task) -> Bool { task.isWanted && task.status.state <= .pending && !template.isOutdated(task) }
+
+    /// Puts a new task into a seat, if there is room for it. It waits as READY for what is still stopping there, and for the restart delay when its predecessor ended by itself.
     mutating func fill(_ key: Seat.Key) {
+        guard room > 0 else { return }
         let seat = seats[key] ?? Seat(key: key, tasks: [])
         var mustWait = false
         for task in seat.tasks where isStopping(task) { mustWait = true }
@@ -169,6 +180,7 @@ struct ServicePlanner<State: SwarmState> {
         let task = template.makeTask(
             id: context.makeID(), slot: key.slot, node: key.node, desired: mustWait ? .ready : .running, networks: attachments, now: now)
         emit(.create(task), key)
+        room -= 1
         seats[key, default: seat].tasks.append(task)
     }
 

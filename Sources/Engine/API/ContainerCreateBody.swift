@@ -139,9 +139,9 @@ enum ContainerCreateBody {
     private static func word(_ name: String, _ reader: inout JSONReader, _ known: [String], dropping standard: String) throws(ApusError) -> String {
         let word = try reader.string(name)
         guard known.contains(word) else {
+            let words = known.filter { !$0.isEmpty }.joined(separator: ", ")
             throw ApusError(
-                .unimplemented, "HostConfig.\(name)=\(word) is not in this version of Apus; \(known.filter { !$0.isEmpty }.joined(separator: ", ")) can be used"
-            )
+                .unimplemented, "HostConfig.\(name)=\(word) is not in this version of Apus" + (words.isEmpty ? "" : "; \(words) can be used"))
         }
         return word == standard ? "" : word
     }

@@ -98,6 +98,7 @@ struct ImageRoutes: Sendable {
         for key in ["before", "since", "until"] where !filters[key].isEmpty {
             throw ApusError(.unimplemented, "the image filter \"\(key)\" is not in this version of Apus")
         }
+        for pattern in filters["reference"] { try GlobPattern.check(pattern) }
         var answers: [JSONValue] = []
         for image in try await runtime.images().sorted(by: { $0.createdAt > $1.createdAt }) {
             let isDangling = image.references.isEmpty
@@ -284,28 +285,4 @@ extension JSONValue {
 extension Timestamp {
     /// Whole seconds since 1970.
     var seconds: Int64 { nanoseconds / 1_000_000_000 }
-}
-
-/// Patterns with `*` and `?` of the filter `reference`; neither crosses a slash.
-enum GlobPattern {
-    /// Fits `name:tag`, or `name` alone when the pattern has no tag.
-    static func matches(_ pattern: String, reference: String) -> Bool {
-        let wanted = Array(pattern.unicodeScalars)
-        if matches(wanted[...], Array(reference.unicodeScalars)[...]) { return true }
-        guard let colon = reference.lastIndex(of: ":"), !reference[colon...].contains("/") else { return false }
-        return matches(wanted[...], Array(reference[..<colon].unicodeScalars)[...])
-    }
-
-    private static func matches(_ pattern: ArraySlice<Unicode.Scalar>, _ text: ArraySlice<Unicode.Scalar>) -> Bool {
-        guard let first = pattern.first else { return text.isEmpty }
-        if first == "*" {
-            var rest = text
-            while true {
-                if matches(pattern.dropFirst(), rest) { return true }
-                guard let next = rest.popFirst(), next != "/" else { return false }
-            }
-        }
-        guard let character = text.first, first == character || first == "?" && character != "/" else { return false }
-        return matches(pattern.dropFirst(), text.dropFirst())
-    }
 }

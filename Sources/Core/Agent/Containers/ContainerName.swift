@@ -2,8 +2,9 @@ import PluginAPI
 
 /// Names of containers: what is allowed, and one for those who did not choose.
 enum ContainerName {
-    /// Throws `invalidArgument` with the rule that is broken.
-    static func check(_ name: String) throws(ApusError) {
+    /// Throws `invalidArgument` with the rule that is broken. Networks have the same rules.
+    static func check(_ name: String, of thing: String = "container") throws(ApusError) {
+        guard !name.isEmpty else { throw ApusError(.invalidArgument, "the name of the \(thing) is missing") }
         func isLetterOrDigit(_ byte: UInt8) -> Bool {
             (48...57).contains(byte) || (65...90).contains(byte) || (97...122).contains(byte)
         }
@@ -12,9 +13,9 @@ enum ContainerName {
             bytes.count >= 2 && isLetterOrDigit(bytes[0])
             && bytes.dropFirst().allSatisfy { isLetterOrDigit($0) || $0 == UInt8(ascii: "_") || $0 == UInt8(ascii: ".") || $0 == UInt8(ascii: "-") }
         guard isRight else {
-            throw ApusError(.invalidArgument, "Invalid container name (\(printable(name))), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
+            throw ApusError(.invalidArgument, "Invalid \(thing) name (\(printable(name))), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
         }
-        guard bytes.count <= 255 else { throw ApusError(.invalidArgument, "the container name is longer than 255 characters") }
+        guard bytes.count <= 255 else { throw ApusError(.invalidArgument, "the \(thing) name is longer than 255 characters") }
     }
 
     /// A quality and a bird; after some tries with a number behind.

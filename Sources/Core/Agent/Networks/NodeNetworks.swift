@@ -134,7 +134,7 @@ final class NodeNetworks: Sendable {
 
     func create(_ request: NodeNetworkRequest) async throws(ApusError) -> NodeNetwork {
         try await lock.withLock("") { () async throws(ApusError) -> NodeNetwork in
-            try ContainerName.check(request.name)
+            try ContainerName.check(request.name, of: "network")
             if all.contains(where: { $0.name == request.name }) {
                 throw ApusError(.conflict, "network with name \(request.name) already exists")
             }
