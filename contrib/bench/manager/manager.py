@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -25,7 +26,8 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 from cluster import say
 from machine import BenchError, NetworkNamespace, Process, end_by_interrupt, end_processes, load_average, run, shielded
 
-PATIENCE = 900
+# Until a process has come to the next line that is waited for.
+PATIENCE = 600
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,14 +50,18 @@ class Child:
 
     def wait_for(self, what):
         """The line that says this; others before it are passed over."""
-        began = time.monotonic()
-        for line in self.process.stdout:
-            values = json.loads(line)
-            if values["what"] == what:
-                return values
-            if values["what"] == "failed" or time.monotonic() - began > PATIENCE:
-                break
-        raise BenchError(f"the benchmark did not come to \"{what}\"; its exit code: {self.process.poll()}")
+        watchdog = threading.Timer(PATIENCE, self.process.kill)
+        watchdog.start()
+        try:
+            for line in self.process.stdout:
+                values = json.loads(line)
+                if values["what"] == what:
+                    return values
+                if values["what"] == "failed":
+                    break
+        finally:
+            watchdog.cancel()
+        raise BenchError(f"the benchmark did not come to \"{what}\"" + ("" if self.process.poll() is None else f"; it ended with {self.process.returncode}"))
 
     def memory(self):
         return Process.read(self.process.pid).memory()[0]
