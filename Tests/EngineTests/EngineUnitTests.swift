@@ -1,3 +1,4 @@
+import Agent
 import Coding
 import PluginAPI
 import Testing
@@ -172,7 +173,7 @@ struct EngineUnitTests {
             (#"{"Image":"a","HostConfig":{"PortBindings":{"0/tcp":[]}}}"#, .invalidArgument), (#"{"Image":"a","Env":["=b"]}"#, .invalidArgument),
             (#"{"Image":"a","HostConfig":{"Links":["b"]}}"#, .unimplemented), (#"{"Image":"a","HostConfig":{"LogConfig":{"Type":"syslog"}}}"#, .unimplemented),
         ] {
-            #expect { try ContainerCreateBody.request(from: JSONValue.parse(bad), name: nil) } throws: { ($0 as? ApusError)?.code == code }
+            #expect { try ContainerCreateBody.request(from: JSONValue.parse(bad), name: nil).check() } throws: { ($0 as? ApusError)?.code == code }
         }
     }
 }
