@@ -83,6 +83,7 @@ final class RegistrySession: Sendable {
     func tags() async throws(ApusError) -> [String] {
         var tags: [String] = []
         var path = "/v2/\(target.repository)/tags/list"
+        var seen: Set<String> = []
         for _ in 0..<Self.maximumPages {
             let answer = try await get(path, headers: [:], limit: Self.manifestLimit, what: "the tags")
             guard let json = try? JSONValue.parse(answer.body), json.object != nil, let names = (json["tags"] ?? .null).isNull ? [] : json["tags"]?.array
@@ -98,6 +99,7 @@ final class RegistrySession: Sendable {
                 guard !tags.isEmpty else { throw ApusError(.notFound, "\(target.name) has no tag of \(target.repository)") }
                 return tags
             }
+            guard seen.insert(next).inserted else { throw ApusError(.corrupt, "\(target.name) lists the tags of \(target.repository) in a circle") }
             path = next
         }
         throw ApusError(
