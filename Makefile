@@ -12,7 +12,7 @@ PREFIX ?= /usr
 
 BUILD_PACKAGES := pkg-config libssl-dev libnghttp2-dev libltdl-dev libnl-3-dev libnl-route-3-dev libnl-genl-3-dev libseccomp-dev libnftables-dev \
 	libcurl4-openssl-dev libarchive-dev
-RUN_PACKAGES := runc crun conmon nftables iproute2 tini docker-registry mmdebstrap busybox-static python3 curl ca-certificates procps openssl xz-utils
+RUN_PACKAGES := runc crun conmon nftables iproute2 tini docker-registry mmdebstrap busybox-static python3 curl ca-certificates procps openssl xz-utils bzip2 zstd
 
 help:
 	@echo "make run      build, start an engine and a service of five, show it; make stop ends it"

@@ -67,6 +67,8 @@ final class TestImages: ImageProvider {
     private var unused: ApusError { ApusError(.unimplemented, "not in this test") }
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image { throw unused }
     func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution { throw unused }
+    func tags(_ request: PullRequest) async throws(ApusError) -> [String] { throw unused }
+    func authenticate(_ request: RegistryLoginRequest) async throws(ApusError) { throw unused }
     func images() async throws(ApusError) -> [Image] { throw unused }
     func image(_ reference: String) async throws(ApusError) -> Image { throw unused }
     func tag(source: String, target: String) async throws(ApusError) { throw unused }
@@ -74,6 +76,7 @@ final class TestImages: ImageProvider {
     func load(descriptor: Int32) async throws(ApusError) -> [String] { throw unused }
     func importImage(_ request: ImportImageRequest) async throws(ApusError) -> Image { throw unused }
     func layersSize() async throws(ApusError) -> Int64 { 0 }
+    func sharedSizes() async throws(ApusError) -> [ID: Int64] { [:] }
     func shutDown() async {}
 }
 

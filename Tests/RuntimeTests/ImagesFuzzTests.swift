@@ -68,8 +68,8 @@ struct ImagesFuzzTests {
         tar.device("dev/null", 1, 3)
         tar.add(.init(name: "x", content: [UInt8](repeating: 3, count: 2000), records: [("path", Array("long/name".utf8))]))
         let plain = tar.finished()
-        let packed = try await compressed(plain, with: "gzip", ["-c"])
-        let zipped = try await compressed(plain, with: "zstd", ["-c"])
+        var seeds = [plain, plain]
+        for program in ["gzip", "zstd", "xz", "bzip2"] { seeds.append(try await compressed(plain, with: program, ["-c"])) }
         let folder = try ImagesFolder()
         try Files.makeDirectory("\(folder.path)/outside")
         var configuration = ImageStoreConfiguration(directory: folder.path)
@@ -78,7 +78,7 @@ struct ImagesFuzzTests {
         let unpacker = LayerUnpacker(configuration: configuration)
         var (good, bad) = (0, 0)
         for round in 0..<Fuzzing.runs(300) {
-            let bytes = Fuzzing.mutate([plain, plain, packed, zipped][round % 4], using: &generator)
+            let bytes = Fuzzing.mutate(seeds[round % seeds.count], using: &generator)
             try Files.writeAtomically(bytes, to: "\(folder.path)/archive", sync: false)
             let input = Descriptor(open("\(folder.path)/archive", O_RDONLY | O_CLOEXEC))
             defer { input.close() }

@@ -136,6 +136,7 @@ struct ImagesRegistryTests {
             let store = try folder.store { $0.isDurable = true }
             let refused = await failure { try await store.pull(PullRequest(reference: reference)) }
             #expect(refused?.message.contains("no secure connection") == true, "\(String(describing: refused))")
+            #expect(refused?.message.contains("\(trusted)/ca.crt") == true, "it says what the certificate was checked with")
             #expect(store.images().isEmpty)
 
             try Files.writeAtomically(Files.read(keys.authority), to: "\(trusted)/ca.crt")

@@ -32,11 +32,13 @@ struct ImagesStoreTests {
         #expect(try Files.readText("\(store.rootLayers(of: ID(made.id))[0])/etc/text") == "loaded")
         let nameless = TestImage.small("nameless")
         #expect(try await load(nameless, nil, store, folder) == [nameless.id])
-        let packed = try await compressed(TestImage.small("packed").saved("packed:2"), with: "gzip", ["-c"])
-        let input = try file(packed, in: folder)
-        #expect(try await store.load(descriptor: input.number) == ["packed:2"])
-        #expect(store.images().count == 3)
-        #expect(try Files.list("\(folder.path)/images/l").count == 3, "the archive's own folder is gone")
+        for program in ["gzip", "zstd", "xz", "bzip2"] {
+            let packed = try await compressed(TestImage.small(program).saved("packed:\(program)"), with: program, ["-c"])
+            let input = try file(packed, in: folder)
+            #expect(try await store.load(descriptor: input.number) == ["packed:\(program)"])
+        }
+        #expect(store.images().count == 6)
+        #expect(try Files.list("\(folder.path)/images/l").count == 6, "the archive's own folder is gone")
     }
 
     @Test("the archive of contrib/images is loaded")

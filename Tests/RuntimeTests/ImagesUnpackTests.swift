@@ -315,7 +315,12 @@ struct ImagesUnpackTests {
         checksum[0] ^= 1
         let cpio = try await Processes.run(ProcessRequest("sh", ["-c", "cd /etc && echo hostname | cpio -o -H newc 2>/dev/null || printf 070701"]))
             .output
-        for bytes in [Array(good[..<50_000]), Array(packed[..<(packed.count / 2)]), flipped, checksum, [], cpio, Array("<html>".utf8)] {
+        var cases = [Array(good[..<50_000]), Array(packed[..<(packed.count / 2)]), flipped, checksum, [], cpio, Array("<html>".utf8)]
+        for program in ["zstd", "xz", "bzip2"] {
+            let packed = try await compressed(good, with: program, ["-c"])
+            cases.append(Array(packed[..<(packed.count / 2)]))
+        }
+        for bytes in cases {
             let unpacked = try await unpack(bytes)
             #expect(unpacked.error?.code == .corrupt, "\(String(describing: unpacked.error)) \(String(describing: unpacked.result))")
         }

@@ -10,6 +10,8 @@ protocol ImageProvider: Sendable {
 
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image
     func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution
+    func tags(_ request: PullRequest) async throws(ApusError) -> [String]
+    func authenticate(_ request: RegistryLoginRequest) async throws(ApusError)
     func images() async throws(ApusError) -> [Image]
     func image(_ reference: String) async throws(ApusError) -> Image
     func tag(source: String, target: String) async throws(ApusError)
@@ -18,5 +20,7 @@ protocol ImageProvider: Sendable {
     func importImage(_ request: ImportImageRequest) async throws(ApusError) -> Image
     /// Bytes of all layers, each counted once.
     func layersSize() async throws(ApusError) -> Int64
+    /// Of each image, the bytes of its layers that another image has as well.
+    func sharedSizes() async throws(ApusError) -> [ID: Int64]
     func shutDown() async
 }

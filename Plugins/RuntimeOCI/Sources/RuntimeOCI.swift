@@ -48,6 +48,10 @@ public final class RuntimeOCI: Runtime {
 
     public func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution { try await images.distribution(request) }
 
+    public func tags(_ request: PullRequest) async throws(ApusError) -> [String] { try await images.tags(request) }
+
+    public func authenticate(_ request: RegistryLoginRequest) async throws(ApusError) { try await images.authenticate(request) }
+
     public func images() async throws(ApusError) -> [Image] { try await images.images() }
 
     public func image(_ reference: String) async throws(ApusError) -> Image { try await images.image(reference) }
@@ -63,7 +67,9 @@ public final class RuntimeOCI: Runtime {
     public func diskUsage() async throws(ApusError) -> RuntimeDiskUsage {
         let layers = try await images.layersSize()
         let usage = try await containers.diskUsage()
-        return RuntimeDiskUsage(layers: layers, containers: usage.containers, volumes: usage.volumes)
+        var total = RuntimeDiskUsage(layers: layers, containers: usage.containers, volumes: usage.volumes)
+        total.shared = try await images.sharedSizes()
+        return total
     }
 
     // MARK: - Containers

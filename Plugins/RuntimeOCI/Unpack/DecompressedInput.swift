@@ -29,8 +29,9 @@ final class DecompressedInput {
         _ = digest.finish()
         // ARCHIVE_WARN would mean that libarchive was built without the decompressor and wants to run a program.
         guard archive_read_support_filter_gzip(archive) == ARCHIVE_OK, archive_read_support_filter_zstd(archive) == ARCHIVE_OK,
+            archive_read_support_filter_xz(archive) == ARCHIVE_OK, archive_read_support_filter_bzip2(archive) == ARCHIVE_OK,
             archive_read_support_format_raw(archive) == ARCHIVE_OK
-        else { throw UnpackError(.machine, "libarchive was built without gzip or zstd") }
+        else { throw UnpackError(.machine, "libarchive was built without gzip, zstd, xz or bzip2") }
     }
 
     deinit { archive_read_free(archive) }

@@ -58,7 +58,9 @@ final class TarReader {
             return nil
         }
         // A warning is about a detail, such as a name that is no UTF-8; what matters of the entry is checked below.
-        guard result == ARCHIVE_OK || result == ARCHIVE_WARN, let entry else { throw failure("is damaged or no tar") }
+        guard result == ARCHIVE_OK || result == ARCHIVE_WARN, let entry else {
+            throw failure("is damaged, or no tar, plain or compressed with gzip, zstd, xz or bzip2")
+        }
         guard let path = archive_entry_pathname(entry).map(Self.bytes) else { throw UnpackError(.archive, "an entry's name cannot be read") }
         var read = TarEntry(
             path: path, kind: .other, size: archive_entry_size(entry), permissions: UInt32(archive_entry_perm(entry)) & 0o7777,

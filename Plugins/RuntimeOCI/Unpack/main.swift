@@ -1,6 +1,6 @@
 // apus-unpack: unpacks one layer below one folder, in a jail, for the engine.
 //
-// It reads a tar, perhaps compressed with gzip or zstd, from one descriptor, writes below another, and answers with one line of JSON on its
+// It reads a tar, perhaps compressed with gzip, zstd, xz or bzip2, from one descriptor, writes below another, and answers with one line of JSON on its
 // standard output: {"diffID":"sha256:…","size":BYTES,"entries":NUMBER}. Otherwise it says why on standard error and exits
 // with 1 (the machine), 2 (the archive is damaged or hostile) or 3 (a limit).
 

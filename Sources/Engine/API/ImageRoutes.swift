@@ -17,7 +17,7 @@ struct ImageRoutes: Sendable {
         router.add("GET", "/images/json") { request throws(ApusError) in try await list(request) }
         router.add("POST", "/images/create", streamsBody: true) { request throws(ApusError) in try await create(request) }
         router.add("POST", "/images/load", streamsBody: true) { request throws(ApusError) in
-            let loaded = try await runtime.load(descriptor: request.bodyDescriptor)
+            let loaded = try await reading { () throws(ApusError) in try await runtime.load(descriptor: request.bodyDescriptor) }
             for reference in loaded { publish("load", reference) }
             return .stream("application/json") { writer in
                 for reference in loaded {
@@ -99,6 +99,7 @@ struct ImageRoutes: Sendable {
             throw ApusError(.unimplemented, "the image filter \"\(key)\" is not in this version of Apus")
         }
         for pattern in filters["reference"] { try GlobPattern.check(pattern) }
+        let shared = request.flag("shared-size") ? try await runtime.diskUsage().shared : nil
         var answers: [JSONValue] = []
         for image in try await runtime.images().sorted(by: { $0.createdAt > $1.createdAt }) {
             let isDangling = image.references.isEmpty
@@ -113,7 +114,7 @@ struct ImageRoutes: Sendable {
             answers.append([
                 "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(isDangling ? ["<none>:<none>"] : references),
                 "RepoDigests": JSONValue(digests), "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size),
-                "VirtualSize": .integer(image.size), "SharedSize": -1,
+                "VirtualSize": .integer(image.size), "SharedSize": .integer(shared.map { $0[image.id] ?? 0 } ?? -1),
                 "Labels": image.configuration.labels.isEmpty ? .null : JSONValue(image.configuration.labels),
                 "Containers": .integer(Int64(await containers(image.id))),
             ])
@@ -167,23 +168,46 @@ struct ImageRoutes: Sendable {
         var pull = PullRequest(reference: reference)
         pull.platform = request.text("platform") ?? ""
         pull.credentials = try RegistryCredentials(header: request.headers["x-registry-auth"])
-        let job = PullJob(pull, runtime: runtime)
+        let job = PullJob { [self, pull] (report) throws(ApusError) in
+            guard Self.namesRepository(reference) else { return try await self.pull(pull, report) }
+            // One after the other, as Docker does it: what fails ends the rest, and what was pulled stays.
+            for tag in try await runtime.tags(pull) {
+                var one = pull
+                one.reference = "\(reference):\(tag)"
+                try await self.pull(one, report)
+            }
+        }
         // What fails before anything was done has a status of its own; later the stream tells.
         guard let first = try await job.firstProgress() else {
-            _ = try await job.result()
-            publish("pull", reference)
             return .stream("application/json") { writer in try await writer.write(["status": .string("Status: Image is up to date for \(reference)")]) }
         }
-        let publish = publish
         return .stream("application/json") { writer in
             try await writer.write(Self.progress(first))
             for await progress in job.followingProgress() { try await writer.write(Self.progress(progress)) }
             do {
-                _ = try await job.result()
-                publish("pull", reference)
+                try await job.result()
             } catch let error as ApusError {
                 try await writer.write(["errorDetail": ["message": .string(error.message)], "error": .string(error.message)])
             }
+        }
+    }
+
+    private func pull(_ request: PullRequest, _ report: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) {
+        _ = try await runtime.pull(request, progress: report)
+        publish("pull", request.reference)
+    }
+
+    /// Whether a reference has neither tag nor digest: then it stands for all tags there are (Engine API, `ImageCreate`).
+    static func namesRepository(_ reference: String) -> Bool {
+        !reference.contains("@") && !(reference.split(separator: "/", omittingEmptySubsequences: false).last ?? "").contains(":")
+    }
+
+    /// An archive that cannot be read is the mistake of whoever sent it.
+    private func reading<Value>(_ read: () async throws(ApusError) -> Value) async throws(ApusError) -> Value {
+        do throws(ApusError) {
+            return try await read()
+        } catch {
+            throw error.code == .corrupt ? ApusError(.invalidArgument, error.message) : error
         }
     }
 
@@ -202,26 +226,26 @@ struct ImageRoutes: Sendable {
     private func importImage(_ request: APIRequest) async throws(ApusError) -> APIResponse {
         var reference = request.text("repo") ?? ""
         if !reference.isEmpty, let tag = request.text("tag"), !tag.isEmpty { reference += ":\(tag)" }
-        let image = try await runtime.importImage(
-            ImportImageRequest(
-                descriptor: request.bodyDescriptor, reference: reference, changes: request.query["changes"] ?? [], message: request.text("message") ?? ""))
+        let source = ImportImageRequest(
+            descriptor: request.bodyDescriptor, reference: reference, changes: request.query["changes"] ?? [], message: request.text("message") ?? "")
+        let image = try await reading { () throws(ApusError) in try await runtime.importImage(source) }
         publish("import", image.id.text)
         return .stream("application/json") { writer in try await writer.write(["status": .string(image.id.text)]) }
     }
 }
 
-/// A pull whose progress is read while it runs. It is cancelled when nobody holds it any more.
+/// Pulls whose progress is read while they run. They are cancelled when nobody holds them any more.
 private final class PullJob: Sendable {
     private let stream: AsyncStream<PullProgress>
-    private let task: ConcurrentTask<Result<Image, ApusError>, Never>
+    private let task: ConcurrentTask<Result<Void, ApusError>, Never>
 
-    init(_ request: PullRequest, runtime: any Runtime) {
+    init(_ work: @escaping @Sendable (_ report: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Void) {
         let (stream, continuation) = AsyncStream.makeStream(of: PullProgress.self, bufferingPolicy: .bufferingNewest(1024))
         self.stream = stream
         task = ConcurrentTask {
             defer { continuation.finish() }
             do throws(ApusError) {
-                return .success(try await runtime.pull(request) { continuation.yield($0) })
+                return .success(try await work { continuation.yield($0) })
             } catch {
                 return .failure(error)
             }
@@ -234,13 +258,13 @@ private final class PullJob: Sendable {
     func firstProgress() async throws(ApusError) -> PullProgress? {
         var iterator = stream.makeAsyncIterator()
         if let first = await iterator.next() { return first }
-        _ = try await result()
+        try await result()
         return nil
     }
 
     func followingProgress() -> AsyncStream<PullProgress> { stream }
 
-    func result() async throws(ApusError) -> Image {
+    func result() async throws(ApusError) {
         let result = await withTaskCancellationHandler {
             await task.value
         } onCancel: {

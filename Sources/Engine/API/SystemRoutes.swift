@@ -29,9 +29,26 @@ struct SystemRoutes: Sendable {
         router.add("GET", "/version") { _ throws(ApusError) in .json(try await version()) }
         router.add("GET", "/info") { _ throws(ApusError) in .json(try await information()) }
         router.add("GET", "/system/df") { _ throws(ApusError) in .json(try await diskUsage()) }
-        router.missing("POST", "/auth", "checking credentials with a registry (they are used as they are when an image is pulled)")
+        router.add("POST", "/auth") { request throws(ApusError) in
+            try await runtime.authenticate(Self.login(request.json()))
+            return .json(["Status": "Login Succeeded", "IdentityToken": ""])
+        }
         router.missing("POST", "/session", "build sessions")
         router.missing("POST", "/grpc", "build sessions")
+    }
+
+    /// Reads `AuthConfig`.
+    static func login(_ body: JSONValue) throws(ApusError) -> RegistryLoginRequest {
+        var reader = try JSONReader(body, path: "")
+        var credentials = RegistryCredentials(username: try reader.string("username"), password: try reader.string("password"))
+        credentials.identityToken = try reader.string("identitytoken")
+        let server = try reader.string("serveraddress")
+        // Part of the older forms of this body, and of no use.
+        reader.ignored("email")
+        reader.ignored("auth")
+        try reader.unsupported("registrytoken")
+        try reader.finish()
+        return RegistryLoginRequest(server: server, credentials: credentials)
     }
 
     private func version() async throws(ApusError) -> JSONValue {
@@ -145,7 +162,8 @@ struct SystemRoutes: Sendable {
             let users = all.count { $0.configuration.imageID == image.id }
             images.append([
                 "Id": .string(image.id.text), "ParentId": "", "RepoTags": JSONValue(image.references), "RepoDigests": JSONValue(image.digests),
-                "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size), "SharedSize": 0, "VirtualSize": .integer(image.size),
+                "Created": .integer(image.createdAt.seconds), "Size": .integer(image.size), "SharedSize": .integer(usage.shared[image.id] ?? 0),
+                "VirtualSize": .integer(image.size),
                 "Labels": JSONValue(image.configuration.labels), "Containers": .integer(Int64(users)),
             ])
         }

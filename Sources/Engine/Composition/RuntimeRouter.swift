@@ -113,6 +113,8 @@ final class RuntimeRouter: Runtime, RuntimeChoice {
         try await usual.pull(request, progress: progress)
     }
     func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution { try await usual.distribution(request) }
+    func tags(_ request: PullRequest) async throws(ApusError) -> [String] { try await usual.tags(request) }
+    func authenticate(_ request: RegistryLoginRequest) async throws(ApusError) { try await usual.authenticate(request) }
     func images() async throws(ApusError) -> [Image] { try await usual.images() }
     func image(_ reference: String) async throws(ApusError) -> Image { try await usual.image(reference) }
     func tag(source: String, target: String) async throws(ApusError) { try await usual.tag(source: source, target: target) }

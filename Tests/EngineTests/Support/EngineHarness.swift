@@ -18,7 +18,7 @@ final class EngineHarness: Sendable {
 
     let root: String
     let namespace: String
-    private let stage: String
+    let stage: String
     private let guardian: Guardian
     private let client = HTTPClient(maximumTransfers: 32)
     private let engine = Mutex<RunningEngine?>(nil)
@@ -157,6 +157,13 @@ final class EngineHarness: Sendable {
             request.body = .bytes(body.bytes())
         }
         for (name, value) in headers { request.headers[name] = value }
+        return try await client.send(request)
+    }
+
+    /// One request with a body of bytes.
+    func sendBytes(_ method: String, _ path: String, _ body: [UInt8]) async throws -> HTTPResponse {
+        var request = HTTPRequest(method, "http://apus\(path)", headers: ["Content-Type": "application/x-tar"], body: .bytes(body), unixSocket: socket)
+        request.timeout = .seconds(180)
         return try await client.send(request)
     }
 

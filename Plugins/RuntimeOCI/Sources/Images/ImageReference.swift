@@ -109,7 +109,7 @@ package struct ImageReference: Hashable, Sendable, CustomStringConvertible {
         text == "localhost" || text.contains(".") || text.contains(":") || text.contains(where: \.isUppercase)
     }
 
-    private static func isDomain(_ text: String) -> Bool {
+    static func isDomain(_ text: String) -> Bool {
         var host = Substring(text)
         if let colon = host.lastIndex(of: ":"), !host[colon...].contains("]") {
             guard isPort(host[host.index(after: colon)...]) else { return false }

@@ -23,4 +23,23 @@ extension ImageStore {
                 platforms: platforms.map { ImageDistributionPlatform(os: $0.os, architecture: $0.architecture, variant: $0.variant) })
         }
     }
+
+    /// The tags that the first registry to answer has of a repository, in its order.
+    package func tags(_ request: PullRequest) async throws(ApusError) -> [String] {
+        let key = PullKey(reference: try ImageReference(request.reference), platform: .current, credentials: request.credentials)
+        return try await askRegistries(key) { (session) throws(ApusError) in try await session.tags() }
+    }
+
+    /// Tries credentials with a registry. Nothing is kept of them but what a pull with the same ones would have.
+    package func authenticate(_ request: RegistryLoginRequest) async throws(ApusError) {
+        let credentials = request.credentials
+        guard !credentials.username.isEmpty || !credentials.identityToken.isEmpty else {
+            throw ApusError(.invalidArgument, "the name of the user is missing")
+        }
+        let target = try configuration.registry(request.server)
+        // A token that they brought once says nothing of today.
+        for address in target.addresses { authorizer.forget(address, target.repository, credentials) }
+        let session = RegistrySession(target, client: client, authorizer: authorizer, credentials: credentials, configuration: configuration)
+        try await session.checkAccess()
+    }
 }

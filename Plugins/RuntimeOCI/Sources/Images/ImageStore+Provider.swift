@@ -8,4 +8,6 @@ extension ImageStore: ImageProvider {
     func removeImage(_ request: RemoveImageRequest) async throws(ApusError) -> RemoveImageAnswer { try await remove(request) }
 
     func layersSize() async throws(ApusError) -> Int64 { diskUsage() }
+
+    func sharedSizes() async throws(ApusError) -> [ID: Int64] { sharedUsage() }
 }

@@ -154,7 +154,7 @@ package final class ImageStore: Sendable {
     }
 
     static func notFound(_ reference: String) -> ApusError {
-        ApusError(.notFound, "there is no image \(ImageReference.printable(reference)) on this node; pull it first")
+        ApusError(.notFound, "there is no image \(ImageReference.printable(reference)) on this node")
     }
 
     static func image(_ id: String, in state: State) -> Image? {
@@ -189,6 +189,26 @@ package final class ImageStore: Sendable {
     /// Bytes of all layers, each counted once.
     package func diskUsage() -> Int64 {
         state.withLock { state in state.index.layers.values.reduce(0) { $0 + $1.size } }
+    }
+
+    /// Of each image that is to be seen, the bytes of its layers that another one has as well, or that it has twice. What is left of an image's size is
+    /// what the disk gains when it goes.
+    package func sharedUsage() -> [ID: Int64] {
+        state.withLock { state in
+            let images = state.index.images.filter { !$0.value.isHidden }
+            var users: [String: Int] = [:]
+            for record in images.values { for layer in Set(record.layers) { users[layer, default: 0] += 1 } }
+            var shared: [ID: Int64] = [:]
+            for (id, record) in images {
+                var seen: Set<String> = []
+                let bytes = record.layers.reduce(Int64(0)) { sum, layer in
+                    let isFirst = seen.insert(layer).inserted
+                    return users[layer] == 1 && isFirst ? sum : sum + (state.index.layers[layer]?.size ?? 0)
+                }
+                if bytes > 0 { shared[ID(id)] = bytes }
+            }
+            return shared
+        }
     }
 
     // MARK: Containers

@@ -40,7 +40,7 @@ struct RegistryAddress: Hashable, Sendable {
 /// A registry that may have an image, with the ways to speak to it, the first one first.
 struct RegistryTarget: Sendable {
     var addresses: [RegistryAddress]
-    /// `library/nginx`.
+    /// `library/nginx`; empty when no repository is meant.
     var repository: String
     var isMirror = false
 
@@ -61,6 +61,24 @@ extension ImageStoreConfiguration {
         address.tls = tlsOptions(of: address.authority)
         targets.append(RegistryTarget(addresses: [address], repository: reference.path))
         return targets
+    }
+
+    /// A registry as users name it: a host with or without port, scheme and path; empty for Docker Hub. Mirrors have no part in it.
+    /// - Throws: `invalidArgument` for what is no host.
+    func registry(_ server: String) throws(ApusError) -> RegistryTarget {
+        var name = server[...]
+        for scheme in ["https://", "http://"] where name.hasPrefix(scheme) { name = name.dropFirst(scheme.count) }
+        let domain = String(name.prefix { $0 != "/" })
+        if server.isEmpty || ["docker.io", "index.docker.io", "registry-1.docker.io"].contains(domain) {
+            var address = RegistryAddress(base: hub)
+            address.tls = tlsOptions(of: address.authority)
+            return RegistryTarget(addresses: [address], repository: "")
+        }
+        guard domain.utf8.count <= 255, ImageReference.isDomain(domain) else {
+            throw ApusError(
+                .invalidArgument, "\"\(ImageReference.printable(server))\" is no registry: a host with or without a port is expected, such as localhost:5000")
+        }
+        return RegistryTarget(addresses: addresses(of: domain), repository: "")
     }
 
     private func addresses(of domain: String) -> [RegistryAddress] {

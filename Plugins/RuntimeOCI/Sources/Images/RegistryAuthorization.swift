@@ -108,7 +108,8 @@ final class RegistryAuthorizer: Sendable {
             }
             token = Token(header: Self.basic(credentials), expiry: .now + .seconds(3600))
         case .bearer(let realm, let service, let scope):
-            token = try await fetch(realm, service, scope.isEmpty ? "repository:\(repository):pull" : scope, address, credentials, stallTimeout)
+            let needed = scope.isEmpty && !repository.isEmpty ? "repository:\(repository):pull" : scope
+            token = try await fetch(realm, service, needed, address, credentials, stallTimeout)
         }
         tokens.withLock { tokens in
             if tokens.count > 1000 { tokens = [:] }
@@ -134,16 +135,16 @@ final class RegistryAuthorizer: Sendable {
         }
         var request: HTTPRequest
         if let credentials, !credentials.identityToken.isEmpty {
-            let form = [
-                ("grant_type", "refresh_token"), ("service", service), ("client_id", "apus"), ("scope", scope),
-                ("refresh_token", credentials.identityToken),
+            var form = [
+                ("grant_type", "refresh_token"), ("service", service), ("client_id", "apus"), ("refresh_token", credentials.identityToken),
             ]
+            if !scope.isEmpty { form.append(("scope", scope)) }
             let body = form.map { "\($0.0)=\(Self.escaped($0.1))" }.joined(separator: "&")
             request = HTTPRequest("POST", realm, headers: ["Content-Type": "application/x-www-form-urlencoded"], body: .bytes(Array(body.utf8)))
         } else {
-            var query = "scope=\(Self.escaped(scope))"
-            if !service.isEmpty { query = "service=\(Self.escaped(service))&" + query }
-            request = HTTPRequest("GET", realm + (realm.contains("?") ? "&" : "?") + query)
+            let parameters = [("service", service), ("scope", scope)].filter { !$0.1.isEmpty }
+            let query = parameters.map { "\($0.0)=\(Self.escaped($0.1))" }.joined(separator: "&")
+            request = HTTPRequest("GET", realm + (query.isEmpty ? "" : (realm.contains("?") ? "&" : "?") + query))
             if let credentials, !credentials.username.isEmpty { request.headers["Authorization"] = Self.basic(credentials) }
         }
         request.timeout = stallTimeout

@@ -1,3 +1,4 @@
+import Coding
 import HTTPClient
 import PluginAPI
 import Synchronization
@@ -71,6 +72,63 @@ final class RegistrySession: Sendable {
             throw ApusError(.corrupt, "\(target.name) sent a blob of digest \(actual) where \(descriptor.digest) was asked for")
         }
         return answer.body
+    }
+
+    // MARK: Tags and access
+
+    private static let maximumPages = 1000
+    private static let maximumTags = 100_000
+
+    /// All tags of the repository, page by page.
+    func tags() async throws(ApusError) -> [String] {
+        var tags: [String] = []
+        var path = "/v2/\(target.repository)/tags/list"
+        var seen: Set<String> = []
+        for _ in 0..<Self.maximumPages {
+            let answer = try await get(path, headers: [:], limit: Self.manifestLimit, what: "the tags")
+            guard let json = try? JSONValue.parse(answer.body), json.object != nil, let names = (json["tags"] ?? .null).isNull ? [] : json["tags"]?.array
+            else { throw ApusError(.corrupt, "\(target.name) answered what is no list of tags") }
+            for name in names {
+                guard let tag = name.string, (try? ImageReference("name:\(tag)"))?.tag == tag else {
+                    throw ApusError(.corrupt, "\(target.name) lists a tag that is none: \(ImageReference.printable(name.text()))")
+                }
+                tags.append(tag)
+            }
+            guard tags.count <= Self.maximumTags else { break }
+            guard let next = Self.nextPage(answer.headers.all("Link")) else {
+                guard !tags.isEmpty else { throw ApusError(.notFound, "\(target.name) has no tag of \(target.repository)") }
+                return tags
+            }
+            guard seen.insert(next).inserted else { throw ApusError(.corrupt, "\(target.name) lists the tags of \(target.repository) in a circle") }
+            path = next
+        }
+        throw ApusError(
+            .tooLarge, "\(target.name) has more than \(Self.maximumTags) tags of \(target.repository), or more than \(Self.maximumPages) pages of them")
+    }
+
+    /// The path of the page that a `Link` field names as the next one (RFC 8288). A full URL counts as its path: other hosts are not asked.
+    static func nextPage(_ fields: [String]) -> String? {
+        for link in fields.flatMap({ $0.split(separator: ",") }) {
+            let parts = link.split(separator: ";").map { $0.filter { $0 != " " && $0 != "\t" } }
+            guard let first = parts.first, first.hasPrefix("<"), first.hasSuffix(">"),
+                parts.dropFirst().contains(where: { $0 == "rel=\"next\"" || $0 == "rel=next" })
+            else { continue }
+            var url = first.dropFirst().dropLast()
+            if let scheme = ["https://", "http://"].first(where: { url.hasPrefix($0) }) { url = url.dropFirst(scheme.count).drop { $0 != "/" } }
+            guard url.hasPrefix("/v2/"), url.utf8.allSatisfy({ (33...126).contains($0) }) else { continue }
+            return String(url)
+        }
+        return nil
+    }
+
+    /// Asks for nothing but an answer, with the credentials (registry API, "API version check").
+    /// - Throws: `unauthenticated` when they are refused.
+    func checkAccess() async throws(ApusError) {
+        do throws(ApusError) {
+            _ = try await get("/v2/", headers: [:], limit: Self.manifestLimit, what: "the login")
+        } catch  where error.code == .notFound {
+            throw ApusError(.failed, "\(target.name) is no registry: it does not know /v2/")
+        }
     }
 
     private func get(_ path: String, headers: HTTPHeaders, limit: Int, what: String, redirects: Int = 5) async throws(ApusError) -> HTTPResponse {
@@ -190,20 +248,30 @@ final class RegistrySession: Sendable {
                 error: ApusError(.unavailable, "\(address.authority) ended the connection: \(failure.message)"), isTransient: true,
                 isWrongScheme: true)
         case .refused(let error): return Failure(error: error)
-        case .tls: return Failure(error: ApusError(.failed, "no secure connection to \(address.authority): \(failure.message)"), isWrongScheme: true)
+        case .tls:
+            let message = "no secure connection to \(address.authority): \(failure.message). \(nextStep(address))"
+            return Failure(error: ApusError(.failed, message), isWrongScheme: true)
         case .malformedAnswer:
             return Failure(error: ApusError(.corrupt, "\(address.authority) answered what is no HTTP: \(failure.message)"), isWrongScheme: true)
         default: return Failure(error: ApusError(.corrupt, "\(address.authority) answered wrongly: \(failure.message)"))
         }
     }
 
+    /// What to do when a certificate is not trusted.
+    private func nextStep(_ address: RegistryAddress) -> String {
+        if let file = address.tls.authorityFile { return "Certificates of this registry are checked with \(file)" }
+        return "If its certificate is of an authority of your own, or signed by itself, put that certificate into "
+            + "\(configuration.certificateDirectory)/\(address.authority)/ca.crt"
+    }
+
     private func refusal(_ head: HTTPHead, _ what: String, _ address: RegistryAddress) -> Failure {
+        let what = target.repository.isEmpty ? what : "\(what) of \(target.repository)"
         switch head.status {
         case 401:
             return Failure(error: ApusError(.unauthenticated, "\(address.authority) refuses \(what): the name, the password or the token is wrong"))
         case 403:
-            return Failure(error: ApusError(.permissionDenied, "\(address.authority) does not allow \(what) of \(target.repository)"))
-        case 404: return Failure(error: ApusError(.notFound, "\(address.authority) does not have \(what) of \(target.repository)"))
+            return Failure(error: ApusError(.permissionDenied, "\(address.authority) does not allow \(what)"))
+        case 404: return Failure(error: ApusError(.notFound, "\(address.authority) does not have \(what)"))
         case 300..<400: return Failure(error: ApusError(.corrupt, "\(address.authority) redirects to where it is not followed (\(head.status))"))
         default:
             let delay = head.headers["Retry-After"].flatMap { Int($0) }.map { Duration.seconds(min(max($0, 0), 10)) }

@@ -32,6 +32,18 @@ public struct RegistryCredentials: FieldCoded {
     }
 }
 
+/// Credentials to try with a registry (Engine API: `POST /auth`).
+public struct RegistryLoginRequest: Sendable {
+    /// `registry.example.com:5000`, with or without a scheme and a path, which do not matter; empty: Docker Hub.
+    public var server: String
+    public var credentials: RegistryCredentials
+
+    public init(server: String, credentials: RegistryCredentials) {
+        self.server = server
+        self.credentials = credentials
+    }
+}
+
 /// What a registry says of a reference (Engine API: `DistributionInspect`).
 public struct ImageDistribution: Sendable, Hashable {
     /// Of the manifest, or of the list of manifests, that the reference stands for.
@@ -132,6 +144,8 @@ public struct ImportImageRequest: Sendable {
 public struct RuntimeDiskUsage: Sendable, Hashable {
     /// All layers, each counted once.
     public var layers: Int64
+    /// Of each image, the part of its layers that another image has as well. An image that is not here shares nothing.
+    public var shared: [ID: Int64] = [:]
     /// The writable layer of each container.
     public var containers: [ID: Int64]
     /// By name.

@@ -10,6 +10,11 @@ public protocol Runtime: Plugin {
     func pull(_ request: PullRequest, progress: @escaping @Sendable (PullProgress) -> Void) async throws(ApusError) -> Image
     /// Asks the registry what a reference stands for, without fetching the image. A runtime that cannot throws `unimplemented`.
     func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution
+    /// The tags that a registry has of the repository of a reference; a tag or digest of the reference itself does not matter. A runtime that cannot throws `unimplemented`.
+    func tags(_ request: PullRequest) async throws(ApusError) -> [String]
+    /// Tries credentials with a registry, and keeps nothing of them. A runtime that cannot throws `unimplemented`.
+    /// - Throws: `unauthenticated` when the registry refuses them.
+    func authenticate(_ request: RegistryLoginRequest) async throws(ApusError)
     func images() async throws(ApusError) -> [Image]
     /// By id, prefix of an id, `name:tag` or `name@digest`; `notFound` when there is none.
     func image(_ reference: String) async throws(ApusError) -> Image
@@ -61,6 +66,14 @@ extension Runtime {
     /// Throws `unimplemented`.
     public func distribution(_ request: PullRequest) async throws(ApusError) -> ImageDistribution {
         throw ApusError(.unimplemented, "this runtime cannot ask a registry what \(request.reference) stands for")
+    }
+
+    public func tags(_ request: PullRequest) async throws(ApusError) -> [String] {
+        throw ApusError(.unimplemented, "this runtime cannot ask a registry for the tags of \(request.reference)")
+    }
+
+    public func authenticate(_ request: RegistryLoginRequest) async throws(ApusError) {
+        throw ApusError(.unimplemented, "this runtime cannot try credentials with a registry")
     }
 }
 
