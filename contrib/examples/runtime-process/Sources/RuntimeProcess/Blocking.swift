@@ -40,17 +40,20 @@ enum Blocking {
 /// Starting programs.
 enum Spawn {
     /// Starts a program with no input, in a process group of its own.
-    /// - Parameter files: what its descriptors are; the files are opened in the child, so that no program that another thread starts
-    ///   at the same moment gets them too.
+    /// - Parameter files: what its descriptors are, besides nothing for 1 and 2; the files are opened in the child, so that no program that another
+    ///   thread starts at the same moment gets them too. Of the engine's own it gets none: a process that outlives the engine and holds
+    ///   its socket would keep the next engine from starting.
     /// - Throws: `unavailable` when it cannot be started.
     static func start(_ command: [String], environment: [String], files: [Int32: String]) throws(ApusError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        for (number, path) in files.sorted(by: { $0.key < $1.key }) {
+        let nothing: [Int32: String] = [1: "/dev/null", 2: "/dev/null"]
+        for (number, path) in nothing.merging(files, uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
             posix_spawn_file_actions_addopen(&actions, number, path, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         }
+        posix_spawn_file_actions_addclosefrom_np(&actions, max(2, files.keys.max() ?? 2) + 1)
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
