@@ -53,7 +53,6 @@ enum Spawn {
         for (number, path) in nothing.merging(files, uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
             posix_spawn_file_actions_addopen(&actions, number, path, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         }
-        posix_spawn_file_actions_addclosefrom_np(&actions, max(2, files.keys.max() ?? 2) + 1)
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
@@ -64,13 +63,16 @@ enum Spawn {
         posix_spawnattr_setsigdefault(&attributes, &all)
         posix_spawnattr_setpgroup(&attributes, 0)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-        let texts = command.map { strdup($0) } + [nil]
+        // In the child itself, so that none slips through which another thread opens at this moment.
+        let close = "for f in /proc/self/fd/*; do f=${f##*/}; [ $f -le $0 ] || eval \"exec $f>&-\"; done; exec \"$@\""
+        let whole = ["/bin/bash", "-c", close, String(max(2, files.keys.max() ?? 2))] + command
+        let texts = whole.map { strdup($0) } + [nil]
         defer { for text in texts { free(text) } }
         let variables = environment.map { strdup($0) } + [nil]
         defer { for variable in variables { free(variable) } }
         var process = pid_t()
-        let failure = posix_spawn(&process, command[0], &actions, &attributes, texts, variables)
-        guard failure == 0 else { throw ApusError(.unavailable, "\(command[0]) cannot be started: \(String(cString: strerror(failure)))") }
+        let failure = posix_spawn(&process, whole[0], &actions, &attributes, texts, variables)
+        guard failure == 0 else { throw ApusError(.unavailable, "\(whole[0]) cannot be started: \(String(cString: strerror(failure)))") }
         return process
     }
 
