@@ -82,12 +82,12 @@ refused "in use" apus plugin disable runtime/process
 apus service rm web >/dev/null
 gone() { [ -z "$(apus ps --all --quiet --filter label=com.docker.swarm.service.name=web)" ]; }
 until_so "the tasks of web stay" gone
-apus rm --force plain >/dev/null
+# Those too that could not be started.
+apus ps --all --quiet | xargs -r "$stage/bin/apus" rm --force >/dev/null
 apus plugin disable runtime/process
 apus plugin rm runtime/process
 [ -z "$(state 1 runtime/process)" ] || fail "it is still listed"
 left=$(find "$root/1/data/plugins/runtime/process/containers" "$root/1/data/plugins/runtime/process/exits" -mindepth 1 ! -name bell)
 [ -z "$left" ] || fail "this is left: $left"
 ! pgrep -f "conmon .*$root/1/data/plugins" || fail "conmon is left"
-apus rm --force usual >/dev/null
 echo "the example was made, built, tested, enabled, used, kept over a restart, disabled and removed"
