@@ -53,6 +53,8 @@ simulate:
 examples-test: stage
 	contrib/examples/test.sh $(STAGE)
 	contrib/examples/test-ca.sh $(STAGE)
+	contrib/examples/test-network.sh $(STAGE)
+	contrib/examples/test-runtime.sh $(STAGE)
 
 # What needs another kernel; VM=…/vmrun.sh says how a command is run under one.
 test-vm: packages

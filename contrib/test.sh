@@ -33,6 +33,8 @@ for folder in Tests/*Tests Tests/Simulation; do
 done
 part "contrib/examples" timeout 900 contrib/examples/test.sh "$stage"
 part "contrib/examples: a certificate authority" timeout 900 contrib/examples/test-ca.sh "$stage"
+part "contrib/examples: a network driver" timeout 900 contrib/examples/test-network.sh "$stage"
+part "contrib/examples: a runtime" timeout 900 contrib/examples/test-runtime.sh "$stage"
 export VM=${VM:-$PWD/../shared/vm/vmrun.sh}
 # The kernel of the virtual machine has no say in which build is tested: the one that the other parts tested.
 TEST_BINARY="$(swift build "$@" --show-bin-path)/apusPackageTests.xctest"

@@ -55,6 +55,9 @@ import Testing
                     $0.spec.logDriver = LogDriver()
                     $0.spec.logDriver?.name = "journald"
                 }) == "no suitable node (1 node without the log plugin \"journald\")")
+        #expect(
+            reason(view(makeNode("a")), makeTask("t") { $0.spec.runtime = "process" }) == "no suitable node (1 node without the runtime plugin \"process\")")
+        for runtime in ["container", "attachment"] { #expect(reason(view(makeNode("a")), makeTask("t") { $0.spec.runtime = runtime }) == "placed") }
         var busy = view(makeNode("a"))
         busy.apply(.task(placed("x", on: "a") { $0.ports = [makePort(80, 8080, .host)] }))
         #expect(reason(busy, makeTask("t") { $0.ports = [makePort(81, 8080, .host)] }) == "no suitable node (1 node with host port 8080/tcp in use)")
@@ -87,6 +90,11 @@ import Testing
             $0.spec.logDriver?.name = "journald"
         }
         #expect(reason(view(node), task) == "placed")
+        var runtime = EnginePlugin()
+        runtime.type = "apus.runtime"
+        runtime.name = "process"
+        node.description.engine.plugins.append(runtime)
+        #expect(reason(view(node), makeTask("t") { $0.spec.runtime = "process" }) == "placed")
     }
 
     // MARK: Books

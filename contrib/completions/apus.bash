@@ -173,13 +173,13 @@ _apus() {
     unset 'unparsed_words[0]'
     unparsed_words=("${unparsed_words[@]}")
     case "${subcommand}" in
-    swarm|service|node|plugin|run|ps|container|create|start|stop|restart|kill|wait|rename|logs|rm|pull|images|image|tag|rmi|load|import|login|logout|volume|network|events|inspect|info|version|system|help)
+    swarm|service|node|secret|config|plugin|run|ps|container|create|start|stop|restart|kill|wait|rename|logs|rm|pull|images|image|tag|rmi|load|import|login|logout|volume|network|events|inspect|info|version|system|help)
         # Offer subcommand argument completions
         "_apus_${subcommand}"
         ;;
     *)
         # Offer subcommand completions
-        COMPREPLY+=($(compgen -W 'swarm service node plugin run ps container create start stop restart kill wait rename logs rm pull images image tag rmi load import login logout volume network events inspect info version system help' -- "${cur}"))
+        COMPREPLY+=($(compgen -W 'swarm service node secret config plugin run ps container create start stop restart kill wait rename logs rm pull images image tag rmi load import login logout volume network events inspect info version system help' -- "${cur}"))
         ;;
     esac
 }
@@ -418,8 +418,8 @@ _apus_service() {
 _apus_service_create() {
     repeating_flags=()
     non_repeating_flags=(-t --tty --no-tty --init --no-init --read-only --no-read-only --no-healthcheck --with-registry-auth --no-resolve-image -d --detach -q --quiet --version -h --help)
-    repeating_options=(-p --publish -e --env --env-file -l --label --container-label --mount --constraint --placement-pref --network --host --dns --dns-search --dns-option --group --cap-add --cap-drop --sysctl --ulimit --generic-resource --log-opt)
-    non_repeating_options=(--name --mode --entrypoint --hostname -u --user -w --workdir --stop-signal --stop-grace-period --oom-score-adj --limit-cpu --limit-memory --limit-pids --reserve-cpu --reserve-memory --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --restart-condition --restart-delay --restart-max-attempts --restart-window --update-parallelism --update-delay --update-failure-action --update-monitor --update-max-failure-ratio --update-order --rollback-parallelism --rollback-delay --rollback-failure-action --rollback-monitor --rollback-max-failure-ratio --rollback-order --replicas --max-concurrent --replicas-max-per-node --endpoint-mode --log-driver)
+    repeating_options=(-p --publish -e --env --env-file -l --label --container-label --mount --secret --config --constraint --placement-pref --network --host --dns --dns-search --dns-option --group --cap-add --cap-drop --sysctl --ulimit --generic-resource --log-opt)
+    non_repeating_options=(--name --mode --entrypoint --hostname -u --user -w --workdir --stop-signal --stop-grace-period --oom-score-adj --limit-cpu --limit-memory --limit-pids --reserve-cpu --reserve-memory --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --restart-condition --restart-delay --restart-max-attempts --restart-window --update-parallelism --update-delay --update-failure-action --update-monitor --update-max-failure-ratio --update-order --rollback-parallelism --rollback-delay --rollback-failure-action --rollback-monitor --rollback-max-failure-ratio --rollback-order --replicas --max-concurrent --replicas-max-per-node --endpoint-mode --runtime --log-driver)
     __apus_offer_flags_options -1
 
     # Offer option value completions
@@ -446,6 +446,12 @@ _apus_service_create() {
         return
         ;;
     '--mount')
+        return
+        ;;
+    '--secret')
+        return
+        ;;
+    '--config')
         return
         ;;
     '--constraint')
@@ -601,6 +607,9 @@ _apus_service_create() {
     '--endpoint-mode')
         return
         ;;
+    '--runtime')
+        return
+        ;;
     '--log-driver')
         return
         ;;
@@ -664,8 +673,8 @@ _apus_service_inspect() {
 _apus_service_update() {
     repeating_flags=()
     non_repeating_flags=(--force -t --tty --no-tty --init --no-init --read-only --no-read-only --no-healthcheck --with-registry-auth --no-resolve-image -d --detach -q --quiet --rollback --version -h --help)
-    repeating_options=(--publish-add --publish-rm --env-add --env-rm --label-add --label-rm --container-label-add --container-label-rm --mount-add --mount-rm --constraint-add --constraint-rm --placement-pref-add --placement-pref-rm --network-add --network-rm --host-add --host-rm --dns-add --dns-rm --dns-search-add --dns-search-rm --dns-option-add --dns-option-rm --group-add --group-rm --cap-add --cap-drop --sysctl-add --sysctl-rm --ulimit-add --ulimit-rm --generic-resource-add --generic-resource-rm --log-opt)
-    non_repeating_options=(--image --args --entrypoint --hostname -u --user -w --workdir --stop-signal --stop-grace-period --oom-score-adj --limit-cpu --limit-memory --limit-pids --reserve-cpu --reserve-memory --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --restart-condition --restart-delay --restart-max-attempts --restart-window --update-parallelism --update-delay --update-failure-action --update-monitor --update-max-failure-ratio --update-order --rollback-parallelism --rollback-delay --rollback-failure-action --rollback-monitor --rollback-max-failure-ratio --rollback-order --replicas --max-concurrent --replicas-max-per-node --endpoint-mode --log-driver)
+    repeating_options=(--publish-add --publish-rm --env-add --env-rm --label-add --label-rm --container-label-add --container-label-rm --mount-add --mount-rm --secret-add --secret-rm --config-add --config-rm --constraint-add --constraint-rm --placement-pref-add --placement-pref-rm --network-add --network-rm --host-add --host-rm --dns-add --dns-rm --dns-search-add --dns-search-rm --dns-option-add --dns-option-rm --group-add --group-rm --cap-add --cap-drop --sysctl-add --sysctl-rm --ulimit-add --ulimit-rm --generic-resource-add --generic-resource-rm --log-opt)
+    non_repeating_options=(--image --args --entrypoint --hostname -u --user -w --workdir --stop-signal --stop-grace-period --oom-score-adj --limit-cpu --limit-memory --limit-pids --reserve-cpu --reserve-memory --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --restart-condition --restart-delay --restart-max-attempts --restart-window --update-parallelism --update-delay --update-failure-action --update-monitor --update-max-failure-ratio --update-order --rollback-parallelism --rollback-delay --rollback-failure-action --rollback-monitor --rollback-max-failure-ratio --rollback-order --replicas --max-concurrent --replicas-max-per-node --endpoint-mode --runtime --log-driver)
     __apus_offer_flags_options 1
 
     # Offer option value completions
@@ -704,6 +713,18 @@ _apus_service_update() {
         return
         ;;
     '--mount-rm')
+        return
+        ;;
+    '--secret-add')
+        return
+        ;;
+    '--secret-rm')
+        return
+        ;;
+    '--config-add')
+        return
+        ;;
+    '--config-rm')
         return
         ;;
     '--constraint-add')
@@ -892,6 +913,9 @@ _apus_service_update() {
     '--endpoint-mode')
         return
         ;;
+    '--runtime')
+        return
+        ;;
     '--log-driver')
         return
         ;;
@@ -1073,6 +1097,164 @@ _apus_node_rm() {
     __apus_offer_flags_options -1
 }
 
+_apus_secret() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options 0
+
+    # Offer subcommand / subcommand argument completions
+    local -r subcommand="${unparsed_words[0]}"
+    unset 'unparsed_words[0]'
+    unparsed_words=("${unparsed_words[@]}")
+    case "${subcommand}" in
+    create|ls|inspect|rm)
+        # Offer subcommand argument completions
+        "_apus_secret_${subcommand}"
+        ;;
+    *)
+        # Offer subcommand completions
+        COMPREPLY+=($(compgen -W 'create ls inspect rm' -- "${cur}"))
+        ;;
+    esac
+}
+
+_apus_secret_create() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=(-l --label)
+    non_repeating_options=()
+    __apus_offer_flags_options 2
+
+    # Offer option value completions
+    case "${prev}" in
+    '-l'|'--label')
+        return
+        ;;
+    esac
+}
+
+_apus_secret_ls() {
+    repeating_flags=()
+    non_repeating_flags=(-q --quiet --stale --version -h --help)
+    repeating_options=(-f --filter)
+    non_repeating_options=(--format)
+    __apus_offer_flags_options 0
+
+    # Offer option value completions
+    case "${prev}" in
+    '-f'|'--filter')
+        return
+        ;;
+    '--format')
+        return
+        ;;
+    esac
+}
+
+_apus_secret_inspect() {
+    repeating_flags=()
+    non_repeating_flags=(--stale --version -h --help)
+    repeating_options=()
+    non_repeating_options=(-f --format)
+    __apus_offer_flags_options -1
+
+    # Offer option value completions
+    case "${prev}" in
+    '-f'|'--format')
+        return
+        ;;
+    esac
+}
+
+_apus_secret_rm() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options -1
+}
+
+_apus_config() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options 0
+
+    # Offer subcommand / subcommand argument completions
+    local -r subcommand="${unparsed_words[0]}"
+    unset 'unparsed_words[0]'
+    unparsed_words=("${unparsed_words[@]}")
+    case "${subcommand}" in
+    create|ls|inspect|rm)
+        # Offer subcommand argument completions
+        "_apus_config_${subcommand}"
+        ;;
+    *)
+        # Offer subcommand completions
+        COMPREPLY+=($(compgen -W 'create ls inspect rm' -- "${cur}"))
+        ;;
+    esac
+}
+
+_apus_config_create() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=(-l --label)
+    non_repeating_options=()
+    __apus_offer_flags_options 2
+
+    # Offer option value completions
+    case "${prev}" in
+    '-l'|'--label')
+        return
+        ;;
+    esac
+}
+
+_apus_config_ls() {
+    repeating_flags=()
+    non_repeating_flags=(-q --quiet --stale --version -h --help)
+    repeating_options=(-f --filter)
+    non_repeating_options=(--format)
+    __apus_offer_flags_options 0
+
+    # Offer option value completions
+    case "${prev}" in
+    '-f'|'--filter')
+        return
+        ;;
+    '--format')
+        return
+        ;;
+    esac
+}
+
+_apus_config_inspect() {
+    repeating_flags=()
+    non_repeating_flags=(--stale --version -h --help)
+    repeating_options=()
+    non_repeating_options=(-f --format)
+    __apus_offer_flags_options -1
+
+    # Offer option value completions
+    case "${prev}" in
+    '-f'|'--format')
+        return
+        ;;
+    esac
+}
+
+_apus_config_rm() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options -1
+}
+
 _apus_plugin() {
     repeating_flags=()
     non_repeating_flags=(--version -h --help)
@@ -1183,7 +1365,7 @@ _apus_run() {
     repeating_flags=()
     non_repeating_flags=(-P --publish-all -t --tty --no-tty --init --no-init --read-only --no-read-only --privileged --no-healthcheck -d --detach -i --interactive --rm -q --quiet --version --help)
     repeating_options=(-p --publish --expose -e --env --env-file -l --label -v --volume --mount --tmpfs --network-alias --add-host --dns --dns-search --dns-option --group-add --ulimit --sysctl --cap-add --cap-drop --security-opt --device --log-opt)
-    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --platform --pull --cidfile)
+    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --runtime --platform --pull --cidfile)
     __apus_offer_flags_options -1
 
     # Offer option value completions
@@ -1321,6 +1503,9 @@ _apus_run() {
         return
         ;;
     '--health-start-interval')
+        return
+        ;;
+    '--runtime')
         return
         ;;
     '--platform')
@@ -1404,7 +1589,7 @@ _apus_container_run() {
     repeating_flags=()
     non_repeating_flags=(-P --publish-all -t --tty --no-tty --init --no-init --read-only --no-read-only --privileged --no-healthcheck -d --detach -i --interactive --rm -q --quiet --version --help)
     repeating_options=(-p --publish --expose -e --env --env-file -l --label -v --volume --mount --tmpfs --network-alias --add-host --dns --dns-search --dns-option --group-add --ulimit --sysctl --cap-add --cap-drop --security-opt --device --log-opt)
-    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --platform --pull --cidfile)
+    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --runtime --platform --pull --cidfile)
     __apus_offer_flags_options -1
 
     # Offer option value completions
@@ -1542,6 +1727,9 @@ _apus_container_run() {
         return
         ;;
     '--health-start-interval')
+        return
+        ;;
+    '--runtime')
         return
         ;;
     '--platform')
@@ -1560,7 +1748,7 @@ _apus_container_create() {
     repeating_flags=()
     non_repeating_flags=(-P --publish-all -t --tty --no-tty --init --no-init --read-only --no-read-only --privileged --no-healthcheck -i --interactive --rm -q --quiet --version --help)
     repeating_options=(-p --publish --expose -e --env --env-file -l --label -v --volume --mount --tmpfs --network-alias --add-host --dns --dns-search --dns-option --group-add --ulimit --sysctl --cap-add --cap-drop --security-opt --device --log-opt)
-    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --platform --pull)
+    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --runtime --platform --pull)
     __apus_offer_flags_options -1
 
     # Offer option value completions
@@ -1698,6 +1886,9 @@ _apus_container_create() {
         return
         ;;
     '--health-start-interval')
+        return
+        ;;
+    '--runtime')
         return
         ;;
     '--platform')
@@ -1832,7 +2023,7 @@ _apus_create() {
     repeating_flags=()
     non_repeating_flags=(-P --publish-all -t --tty --no-tty --init --no-init --read-only --no-read-only --privileged --no-healthcheck -i --interactive --rm -q --quiet --version --help)
     repeating_options=(-p --publish --expose -e --env --env-file -l --label -v --volume --mount --tmpfs --network-alias --add-host --dns --dns-search --dns-option --group-add --ulimit --sysctl --cap-add --cap-drop --security-opt --device --log-opt)
-    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --platform --pull)
+    non_repeating_options=(--name --network --entrypoint -h --hostname -u --user -w --workdir --restart -m --memory --memory-reservation --memory-swap --cpus -c --cpu-shares --pids-limit --shm-size --oom-score-adj --stop-signal --stop-timeout --log-driver --health-cmd --health-interval --health-timeout --health-retries --health-start-period --health-start-interval --runtime --platform --pull)
     __apus_offer_flags_options -1
 
     # Offer option value completions
@@ -1970,6 +2161,9 @@ _apus_create() {
         return
         ;;
     '--health-start-interval')
+        return
+        ;;
+    '--runtime')
         return
         ;;
     '--platform')
@@ -2416,13 +2610,49 @@ _apus_network() {
     unset 'unparsed_words[0]'
     unparsed_words=("${unparsed_words[@]}")
     case "${subcommand}" in
-    ls|inspect)
+    create|ls|inspect|rm|prune|connect|disconnect)
         # Offer subcommand argument completions
         "_apus_network_${subcommand}"
         ;;
     *)
         # Offer subcommand completions
-        COMPREPLY+=($(compgen -W 'ls inspect' -- "${cur}"))
+        COMPREPLY+=($(compgen -W 'create ls inspect rm prune connect disconnect' -- "${cur}"))
+        ;;
+    esac
+}
+
+_apus_network_create() {
+    repeating_flags=()
+    non_repeating_flags=(--attachable --internal --ingress --ipv6 --version -h --help)
+    repeating_options=(--subnet --gateway --ip-range --aux-address -o --opt --label)
+    non_repeating_options=(-d --driver --scope)
+    __apus_offer_flags_options 1
+
+    # Offer option value completions
+    case "${prev}" in
+    '-d'|'--driver')
+        return
+        ;;
+    '--subnet')
+        return
+        ;;
+    '--gateway')
+        return
+        ;;
+    '--ip-range')
+        return
+        ;;
+    '--aux-address')
+        return
+        ;;
+    '-o'|'--opt')
+        return
+        ;;
+    '--label')
+        return
+        ;;
+    '--scope')
+        return
         ;;
     esac
 }
@@ -2447,7 +2677,7 @@ _apus_network_ls() {
 
 _apus_network_inspect() {
     repeating_flags=()
-    non_repeating_flags=(--version -h --help)
+    non_repeating_flags=(-v --verbose --version -h --help)
     repeating_options=()
     non_repeating_options=(-f --format)
     __apus_offer_flags_options -1
@@ -2458,6 +2688,61 @@ _apus_network_inspect() {
         return
         ;;
     esac
+}
+
+_apus_network_rm() {
+    repeating_flags=()
+    non_repeating_flags=(-f --force --version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options -1
+}
+
+_apus_network_prune() {
+    repeating_flags=()
+    non_repeating_flags=(-f --force --version -h --help)
+    repeating_options=(--filter)
+    non_repeating_options=()
+    __apus_offer_flags_options 0
+
+    # Offer option value completions
+    case "${prev}" in
+    '--filter')
+        return
+        ;;
+    esac
+}
+
+_apus_network_connect() {
+    repeating_flags=()
+    non_repeating_flags=(--version -h --help)
+    repeating_options=(--alias --driver-opt)
+    non_repeating_options=(--ip --ip6)
+    __apus_offer_flags_options 2
+
+    # Offer option value completions
+    case "${prev}" in
+    '--alias')
+        return
+        ;;
+    '--ip')
+        return
+        ;;
+    '--ip6')
+        return
+        ;;
+    '--driver-opt')
+        return
+        ;;
+    esac
+}
+
+_apus_network_disconnect() {
+    repeating_flags=()
+    non_repeating_flags=(-f --force --version -h --help)
+    repeating_options=()
+    non_repeating_options=()
+    __apus_offer_flags_options 2
 }
 
 _apus_events() {

@@ -4,7 +4,7 @@ public enum NodeFilter: Sendable, Hashable, CaseIterable {
     case ready
     /// What the task reserves is free.
     case resources
-    /// The node has the network, volume and log plugins that the task uses.
+    /// The node has the network, volume, log and runtime plugins that the task uses.
     case plugins
     /// `Placement.constraints` hold.
     case constraints
@@ -80,7 +80,8 @@ public struct TaskRequirements: Sendable {
             return nil
         case .plugins:
             guard let missing = plugins.first(where: { !node.facts.node.description.engine.plugins.contains($0) }) else { return nil }
-            return "without the \(missing.type.lowercased()) plugin \"\(missing.name)\""
+            let type = missing.type == Self.runtimeType ? "runtime" : missing.type.lowercased()
+            return "without the \(type) plugin \"\(missing.name)\""
         case .constraints:
             if let constraintError { return "refused because of an \(constraintError)" }
             guard let broken = constraints.first(where: { !$0.matches(node.facts.node) }) else { return nil }
@@ -105,10 +106,13 @@ public struct TaskRequirements: Sendable {
     /// Every engine has these, and need not list them.
     private static let builtIn: Set<String> = ["", "local", "bridge", "host", "none", "null", "json-file"]
 
+    /// As nodes list what only Apus has as a plugin.
+    private static let runtimeType = "apus.runtime"
+
     private static func plugins(of task: Task) -> [EnginePlugin] {
         var found: Set<EnginePlugin> = []
-        func need(_ type: String, _ name: String) {
-            guard !builtIn.contains(name) else { return }
+        func need(_ type: String, _ name: String, unless known: Set<String> = builtIn) {
+            guard !known.contains(name) else { return }
             var plugin = EnginePlugin()
             plugin.type = type
             plugin.name = name
@@ -121,6 +125,8 @@ public struct TaskRequirements: Sendable {
             need("Network", attachment.network.driver.name)
         }
         need("Log", task.spec.logDriver?.name ?? "")
+        // A place in a network that a node has for a container of its own is run by nobody.
+        need(runtimeType, task.spec.runtime, unless: ["", "container", "attachment"])
         return found.sorted { ($0.type, $0.name) < ($1.type, $1.name) }
     }
 }

@@ -40,15 +40,17 @@ enum Blocking {
 /// Starting programs.
 enum Spawn {
     /// Starts a program with no input, in a process group of its own.
-    /// - Parameter files: what its descriptors are; the files are opened in the child, so that no program that another thread starts
-    ///   at the same moment gets them too.
+    /// - Parameter files: what its descriptors are, besides nothing for 1 and 2; the files are opened in the child, so that no program that another
+    ///   thread starts at the same moment gets them too. Of the engine's own it gets none: a process that outlives the engine and holds
+    ///   its socket would keep the next engine from starting.
     /// - Throws: `unavailable` when it cannot be started.
     static func start(_ command: [String], environment: [String], files: [Int32: String]) throws(ApusError) -> pid_t {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-        for (number, path) in files.sorted(by: { $0.key < $1.key }) {
+        let nothing: [Int32: String] = [1: "/dev/null", 2: "/dev/null"]
+        for (number, path) in nothing.merging(files, uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
             posix_spawn_file_actions_addopen(&actions, number, path, O_WRONLY | O_CREAT | O_APPEND, 0o600)
         }
         var attributes = posix_spawnattr_t()
@@ -61,13 +63,16 @@ enum Spawn {
         posix_spawnattr_setsigdefault(&attributes, &all)
         posix_spawnattr_setpgroup(&attributes, 0)
         posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-        let texts = command.map { strdup($0) } + [nil]
+        // In the child itself, so that none slips through which another thread opens at this moment.
+        let close = "for f in /proc/self/fd/*; do f=${f##*/}; [ $f -le $0 ] || eval \"exec $f>&-\"; done; exec \"$@\""
+        let whole = ["/bin/bash", "-c", close, String(max(2, files.keys.max() ?? 2))] + command
+        let texts = whole.map { strdup($0) } + [nil]
         defer { for text in texts { free(text) } }
         let variables = environment.map { strdup($0) } + [nil]
         defer { for variable in variables { free(variable) } }
         var process = pid_t()
-        let failure = posix_spawn(&process, command[0], &actions, &attributes, texts, variables)
-        guard failure == 0 else { throw ApusError(.unavailable, "\(command[0]) cannot be started: \(String(cString: strerror(failure)))") }
+        let failure = posix_spawn(&process, whole[0], &actions, &attributes, texts, variables)
+        guard failure == 0 else { throw ApusError(.unavailable, "\(whole[0]) cannot be started: \(String(cString: strerror(failure)))") }
         return process
     }
 

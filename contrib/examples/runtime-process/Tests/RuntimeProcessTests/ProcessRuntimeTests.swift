@@ -235,6 +235,26 @@ extension ProcessRuntime {
         try ip("netns", "delete", name)
     }
 
+    /// Whoever held the engine's socket would keep the next engine from starting.
+    @Test func nothingThatIsOpenIsHandedOn() async throws {
+        try await withRuntime { runtime, host in
+            let held = open("\(host.stateDirectory)/held", O_RDWR | O_CREAT, 0o600)
+            defer { close(held) }
+            let box = configuration("sleep 1000")
+            let state = try await runtime.begin(box)
+            let monitor = try #require(Int64(File.text("\(runtime.layout.folder(box.id))/monitor") ?? ""))
+            for process in [state.processID, monitor] {
+                let folder = "/proc/\(process)/fd"
+                for name in File.names(in: folder) {
+                    var target = [CChar](repeating: 0, count: 4096)
+                    let count = readlink("\(folder)/\(name)", &target, target.count)
+                    let path = String(decoding: target.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                    #expect(!path.hasSuffix("/held"))
+                }
+            }
+        }
+    }
+
     @Test func whatCannotBeStartedIsSaid() async throws {
         try await withRuntime { runtime, host in
             for (change, word) in [
