@@ -260,7 +260,7 @@ import Wire
             try house.hire(source, tables: Self.tables(8080))
             #expect(await eventually { house.clock.pending == [.seconds(5)] })
             #expect(await source.until("task1", .starting))
-            #expect(house.balancer.backends(8080) == 0)
+            #expect(await eventually { house.balancer.backends(8080) == 0 })
             house.clock.advance(by: .seconds(5))
             #expect(await source.until("task1", .running))
             #expect(source.status("task1")?.health == .healthy)
@@ -303,7 +303,7 @@ import Wire
             try house.hire(source, tables: Self.tables(8080))
             #expect(await eventually { house.clock.pending == [.milliseconds(5)] })
             #expect(source.status("task1")?.state == .starting)
-            #expect(house.balancer.backends(8080) == 0)
+            #expect(await eventually { house.balancer.backends(8080) == 0 })
             house.clock.advance(by: .milliseconds(5))
             #expect(await eventually { house.clock.pending == [.milliseconds(10)] })
             house.listening.withLock { $0 = nil }
