@@ -33,6 +33,14 @@ struct HTTPServer: Sendable {
         do {
             let server = try await ServerBootstrap(group: loops)
                 .serverChannelOption(.backlog, value: 1024)
+                .serverChannelInitializer { channel in
+                    channel.eventLoop.makeCompletedFuture {
+                        // A program that a plugin starts must not hold the socket when this engine has ended.
+                        try channel.pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) { socket in
+                            _ = fcntl(socket, F_SETFD, FD_CLOEXEC)
+                        }
+                    }
+                }
                 .bind(unixDomainSocketPath: path) { channel in
                     channel.eventLoop.makeCompletedFuture {
                         try channel.pipeline.syncOperations.configureHTTPServerPipeline(withPipeliningAssistance: false, withErrorHandling: true)
