@@ -176,7 +176,7 @@ final class Simulation {
         let queue = members[index].queue
         let whole = random(queue.count + 1)
         // What is sent before it is durable may have left all the same.
-        if chance(50) { transmit(index, RaftOutput.sendOrder(of: queue.prefix(whole + 1).map(\.output)).early) }
+        if (queue.count + whole).isMultiple(of: 2) { transmit(index, RaftOutput.sendOrder(of: queue.prefix(whole + 1).map(\.output)).early) }
         for work in queue.prefix(whole) { persist(index, work, entryLimit: .max) }
         if whole < queue.count, chance(50) {
             let work = queue[whole]
