@@ -59,7 +59,8 @@ examples-test: stage
 # What needs another kernel; VM=…/vmrun.sh says how a command is run under one.
 test-vm: packages
 	swift build $(SWIFT_FLAGS) --build-tests
-	@for part in balancer encryption runtime; do \
+	@contrib/stage.sh .build/release $(STAGE)
+	@for part in balancer networks encryption runtime; do \
 		echo "== Tests/VM/$$part.sh"; TEST_BINARY="$$(swift build $(SWIFT_FLAGS) --show-bin-path)/apusPackageTests.xctest" Tests/VM/$$part.sh || exit 1; done
 
 # One part alone: make bench PARTS=network. Parts: engines failures network commits manager transport.
