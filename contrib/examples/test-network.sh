@@ -10,9 +10,9 @@ engines="1 2"
 # What the tasks of a service say of themselves: service_tasks SERVICE
 service_tasks() { apus service ps --no-trunc --filter desired-state=running --format '{{.ID}} {{.Node}} {{.CurrentState}} {{.Error}}' "$1"; }
 running() { [ "$(service_tasks "$1" | grep -c ' Running')" = "$2" ]; }
-waits() { service_tasks "$1" | grep -q "Pending.*$2"; }
+waits() { service_tasks "$1" | grep "Pending.*$2" >/dev/null; }
 logged() { [ "$(apus service logs --raw "$1" | sort -u | grep -c "$2")" = "$3" ]; }
-forgotten() { ! ip -n "$mark-$1" -o link show type veth | grep -q ' rt' && ! ip -n "$mark-$1" route show | grep -q 'proto 14[23]'; }
+forgotten() { ! ip -n "$mark-$1" -o link show type veth | grep ' rt' >/dev/null && ! ip -n "$mark-$1" route show | grep 'proto 14[23]' >/dev/null; }
 
 step "apus plugin new: a package, with the committed logic and its tests put in"
 make_plugin network routed "$here/network-routed" RoutedNetwork RoutedPlan Command
@@ -46,7 +46,7 @@ page='mkdir -p /www/cgi-bin; printf "#!/bin/sh\necho Content-type: text/plain; e
 apus service create --detach --no-resolve-image --name web --replicas 2 --network plain --hostname 'web-{{.Task.Slot}}' -p 8080:80 \
     --stop-grace-period 1s mywebapp:latest sh -c "$page" >/dev/null
 until_so "the tasks of web do not run" running web 2
-! service_tasks web | grep -q engine2 || fail "a task is where the driver is not: $(service_tasks web)"
+! service_tasks web | grep engine2 >/dev/null || fail "a task is where the driver is not: $(service_tasks web)"
 apus service create --detach --no-resolve-image --name far --network plain --constraint node.hostname==engine2 --stop-grace-period 1s \
     mywebapp:latest sh -c 'while :; do printf "GET /cgi-bin/who HTTP/1.0\r\n\r\n" | nc -w 5 web 80 | tail -n 1; sleep 0.2; done' >/dev/null
 until_so "far does not wait" waits far 'without the network plugin "routed"'
@@ -60,7 +60,7 @@ until_so "not both tasks of web answer" logged far '^web-[12] saw \[::ffff:10\.9
 apus service logs --raw far | sort | uniq -c | sort -rn | head -2
 ip -n "$mark-1" route show root 10.9.0.0/24
 for engine in $engines; do
-    inside "$engine" curl --silent --show-error --max-time 5 "http://127.0.0.1:8080/cgi-bin/who" | grep -q ^web- || fail "the published port of engine $engine"
+    inside "$engine" curl --silent --show-error --max-time 5 "http://127.0.0.1:8080/cgi-bin/who" | grep ^web- >/dev/null || fail "the published port of engine $engine"
 done
 
 step "the engine is killed and comes back: the same tasks, the same routes"
@@ -68,6 +68,9 @@ before=$(service_tasks web | cut -d' ' -f1 | sort)
 murder 1
 start 1
 expect 1 network/routed enabled
+# Until it has a session again, no new task is placed on it.
+both_ready() { [ "$(apus node ls --format '{{.Status}}' | grep -c '^Ready$')" = 2 ]; }
+until_so "the engine is not ready" both_ready
 until_so "the tasks of web do not run" running web 2
 [ "$(service_tasks web | cut -d' ' -f1 | sort)" = "$before" ] || fail "tasks moved: $(service_tasks web)"
 # Somebody took the routes away; the next task that comes brings them back.
@@ -75,7 +78,7 @@ ip -n "$mark-1" route flush root 10.9.0.0/24 proto 143
 apus service scale --detach web=6 >/dev/null
 until_so "the tasks of web do not run" running web 6
 until_so "not all tasks of web answer" logged far '^web-[1-6] saw \[::ffff:10\.9\.0\.[0-9]*\]$' 6
-ip -n "$mark-1" route show root 10.9.0.0/24 | grep -q ^unreachable || fail "the network's own route is missing"
+ip -n "$mark-1" route show root 10.9.0.0/24 | grep ^unreachable >/dev/null || fail "the network's own route is missing"
 
 step "removal is refused while it is used; then nothing of it is left"
 refused "in use" apus plugin disable network/routed

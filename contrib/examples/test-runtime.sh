@@ -9,11 +9,11 @@ engines="1"
 
 service_tasks() { apus service ps --no-trunc --filter desired-state=running --format '{{.ID}} {{.CurrentState}} {{.Error}}' "$1"; }
 running() { [ "$(service_tasks "$1" | grep -c ' Running')" = "$2" ]; }
-waits() { service_tasks "$1" | grep -q "Pending.*$2"; }
-rejected() { apus service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' "$1" | grep -q "Rejected.*$2"; }
+waits() { service_tasks "$1" | grep "Pending.*$2" >/dev/null; }
+rejected() { apus service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' "$1" | grep "Rejected.*$2" >/dev/null; }
 processes() { apus ps --quiet --no-trunc --filter label=com.docker.swarm.service.name="$1" | xargs -r "$stage/bin/apus" inspect --format '{{.State.Pid}}' | sort; }
-answers() { inside 1 curl --silent --show-error --max-time 5 http://127.0.0.1:8080/ | grep -q "from a file of this machine"; }
-logged() { apus service logs --raw "$1" 2>&1 | grep -q "$2"; }
+answers() { inside 1 curl --silent --show-error --max-time 5 http://127.0.0.1:8080/ | grep "from a file of this machine" >/dev/null; }
+logged() { apus service logs --raw "$1" 2>&1 | grep "$2" >/dev/null; }
 
 step "apus plugin new: a package, with the committed logic and its tests put in"
 make_plugin runtime process "$here/runtime-process" Entry ProcessRuntime ProcessRuntime+Life ProcessRuntime+Looking ProcessRuntime+Watch ProcessPlan \

@@ -153,7 +153,7 @@ running 6
 # A reason of its own for what fits nowhere.
 apus service update --detach --constraint-add node.role==worker --update-order start-first turns >/dev/null
 for _ in $(seq 100); do
-    apus service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' turns | grep -q '^Pending.*no suitable node' && break
+    apus service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' turns | grep '^Pending.*no suitable node' >/dev/null && break
     sleep 0.1
 done
 apus service ps --no-trunc --format '{{.CurrentState}} {{.Error}}' turns | grep -m1 '^Pending.*no suitable node' ||
