@@ -64,7 +64,8 @@ import Testing
         spec.ipam?.configs = [pool]
         let network = try NetworkDraft.create(spec, reserved: ["router": "10.9.0.5"], id: "n1", in: StoreSnapshot())
         let json = NetworkJSON.swarm(network)
-        #expect(json["Id"] == "n1" && json["Scope"] == "swarm" && json["Driver"] == "overlay" && json["Attachable"] == true && json["Containers"]?.isNull == true)
+        #expect(json["Id"] == "n1" && json["Scope"] == "swarm" && json["Driver"] == "overlay")
+        #expect(json["Attachable"] == true && json["Containers"]?.isNull == true)
         #expect(json["Options"]?["com.docker.network.driver.overlay.vxlanid_list"] == "4096")
         #expect(
             json["IPAM"]?["Config"]

@@ -55,7 +55,9 @@ struct NetworkCreateCommand: EngineCommand {
             guard let index = pools.firstIndex(where: { $0.subnet.contains(address) }) else {
                 throw ApusError(.invalidArgument, "\(flag) \(text): no --subnet has this address")
             }
-            guard pools[index].json[field] == nil else { throw ApusError(.invalidArgument, "\(flag) \(text): the subnet \(pools[index].subnet) has one already") }
+            guard pools[index].json[field] == nil else {
+                throw ApusError(.invalidArgument, "\(flag) \(text): the subnet \(pools[index].subnet) has one already")
+            }
             pools[index].json[field] = value
         }
         for text in gateway {

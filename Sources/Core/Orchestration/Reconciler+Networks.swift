@@ -52,7 +52,8 @@ extension Reconciler {
     // MARK: Nodes, containers, keys
 
     /// What is to be done for no service.
-    mutating func planNetworks(_ state: some SwarmState, now: Timestamp, _ addresses: inout NetworkAddresses?) -> (units: [[PlannedChange]], wakeAt: Timestamp?) {
+    mutating func planNetworks(_ state: some SwarmState, now: Timestamp, _ addresses: inout NetworkAddresses?) -> (units: [[PlannedChange]], wakeAt: Timestamp?)
+    {
         var changes: [PlannedChange] = []
         var wakeAt: Timestamp?
         func wake(at time: Timestamp) { wakeAt = wakeAt.map { min($0, time) } ?? time }
