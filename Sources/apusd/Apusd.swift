@@ -165,7 +165,6 @@ enum Program {
             // The first that ends, ends the other: a signal ends the server, and a failure of the server is the program's.
             try await group.next()
             group.cancelAll()
-            Signals.endAnyhow(afterSeconds: 10)
             try await group.waitForAll()
         }
     }
@@ -189,17 +188,6 @@ enum Signals {
         } onCancel: {
             wake()
         }
-    }
-
-    /// The process ends then, whatever still waits: what is acknowledged is on the disk, as after a kill, and the containers go on. A manager that has
-    /// lost all others can wait for them for as long as they are gone.
-    static func endAnyhow(afterSeconds seconds: UInt32) {
-        signal(SIGALRM) { _ in
-            let text: StaticString = "apusd: not everything has ended in time; it is left\n"
-            write(STDERR_FILENO, text.utf8Start, text.utf8CodeUnitCount)
-            _exit(0)
-        }
-        alarm(seconds)
     }
 
     private static func wake() {

@@ -1,9 +1,27 @@
 import PluginAPI
 import Raft
 import Store
+import Synchronization
 import Testing
 
-@Suite struct StoreTests {
+/// A way from one member to another, which can be cut.
+private final class Cable: RaftTransport {
+    private let target = Mutex<RaftNode?>(nil)
+
+    func lead(to node: RaftNode?) { target.withLock { $0 = node } }
+
+    func send(_ messages: [RaftMessage]) {
+        guard let node = target.withLock({ $0 }) else { return }
+        for message in messages { node.receive(message) }
+    }
+
+    func sendSnapshot(_ message: RaftMessage, _ chunks: SnapshotChunks) async throws(ApusError) {
+        guard let node = target.withLock({ $0 }) else { throw ApusError(.unavailable, "the cable is cut") }
+        try await node.receiveSnapshot(message, chunks: chunks)
+    }
+}
+
+@Suite(.timeLimit(.minutes(2))) struct StoreTests {
     @Test func createdObjectsAreStampedReadAndKept() async throws {
         let directory = try TemporaryDirectory()
         let time = Timestamp(nanoseconds: 1_700_000_000_000_000_000)
@@ -216,5 +234,31 @@ import Testing
         let error = await #expect(throws: ApusError.self) { try await store.create(makeService("web")) }
         #expect(error?.code == .unavailable)
         #expect(await store.failure().code == .unavailable)
+    }
+
+    /// As when an engine is told to end that leads, and has just lost the others.
+    @Test func whatNobodyDecidesIsNotWaitedForAfterTheEnd() async throws {
+        let directories = [try TemporaryDirectory(), try TemporaryDirectory()]
+        let (forth, back) = (Cable(), Cable())
+        let store = try await ObjectStore.open(configuration(directories[0]) { $0.transport = forth })
+        let other = try await ObjectStore.open(
+            configuration(directories[1]) {
+                $0.transport = back
+                $0.isJoining = true
+            })
+        forth.lead(to: other.raft)
+        back.lead(to: store.raft)
+        try await store.raft.addLearner(other.memberID)
+        try await store.raft.promote(other.memberID)
+        try await store.create(makeService("decided"))
+        forth.lead(to: nil)
+        back.lead(to: nil)
+        let next = store.raft.nextIndex
+        let waiting = ConcurrentTask { try await store.create(makeService("undecided")) }
+        while store.raft.nextIndex == next { try await ConcurrentTask.sleep(for: .milliseconds(1)) }
+        await store.close()
+        let error = await #expect(throws: ApusError.self) { _ = try await waiting.value }
+        #expect(error?.code == .unavailable)
+        await other.close()
     }
 }

@@ -187,8 +187,11 @@ public final class ObjectStore: Sendable {
     public func failure() async -> ApusError { await node.failure() }
 
     /// Makes everything durable, ends the watches and closes the files.
+    ///
+    /// Transactions that a majority has not decided by then throw `unavailable`: nobody is left who could tell them.
     public func close() async {
         await node.close()
+        state.failed(ApusError(.unavailable, "the store was closed before this was decided, and it may happen or not"))
         let (following, leadership) = state.published.withLock { state in
             state.isClosed = true
             defer { state.leadershipFollowers = [:] }
