@@ -6,13 +6,6 @@
 # balancers the engines of MeshTests have. guest.sh says what VM and TEST_BINARY are.
 set -eu
 . "$(dirname "$0")/guest.sh"
-while getopts b: option; do
-    case $option in
-    b) backend=$OPTARG ;;
-    *) sed -n 2,3p "$0" >&2; exit 2 ;;
-    esac
-done
-shift $((OPTIND - 1))
 need_vm
 need_tests
 check="[ -e /proc/sys/net/ipv4/vs/conntrack ] || { echo 'the kernel has no IPVS' >&2; exit 1; }

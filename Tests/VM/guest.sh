@@ -5,6 +5,15 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 vm=${VM:-$here/../shared/vm/vmrun.sh}
 
+# -b BACKEND; the rest of the script's arguments stay. A wrong option shows the lines with which the script begins.
+while getopts b: option; do
+    case $option in
+    b) backend=$OPTARG ;;
+    *) sed -n 2,3p "$0" >&2; exit 2 ;;
+    esac
+done
+shift $((OPTIND - 1))
+
 # Ends with status 2 and a sentence where something is missing.
 need_vm() {
     [ -x "$vm" ] && return
@@ -17,6 +26,18 @@ need_tests() {
     echo "${0##*/}: $binary is missing: build it with swift build --build-tests" >&2
     exit 2
 }
+need_stage() {
+    stage=$(realpath "${STAGE:-$here/.build/stage}")
+    [ -x "$stage/bin/apusd" ] && return
+    echo "${0##*/}: $stage/bin/apusd is missing: make stage" >&2
+    exit 2
+}
+
+# What whole engines need of the guest: containers live below its own cgroup, which must hold no process itself.
+engines_in_guest='
+    mkdir -p /sys/fs/cgroup/init
+    for process in $(cat /sys/fs/cgroup/cgroup.procs); do echo $process > /sys/fs/cgroup/init/cgroup.procs 2>/dev/null || true; done
+    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1'
 
 # in_guest MEGABYTES SECONDS COMMAND: runs the command in a virtual machine, and returns its status.
 #

@@ -9,20 +9,10 @@
 #   Tests/VM/swarm.sh sh -c 'apusd & sleep 5; apus plugin enable balancer/ipvs; apus info'
 set -eu
 . "$(dirname "$0")/guest.sh"
-while getopts b: option; do
-    case $option in
-    b) backend=$OPTARG ;;
-    *) sed -n 2,3p "$0" >&2; exit 2 ;;
-    esac
-done
-shift $((OPTIND - 1))
 [ $# -gt 0 ] || { sed -n 2,3p "$0" >&2; exit 2; }
 need_vm
-stage=$(realpath "${STAGE:-$here/.build/stage}")
-[ -x "$stage/bin/apusd" ] || { echo "swarm.sh: $stage/bin/apusd is missing: make stage" >&2; exit 2; }
+need_stage
 in_guest "${MEMORY:-4096}" 600 "
     export APUS_STAGE='$stage' PATH='$stage/bin':\$PATH:/opt/swift/usr/bin
-    # Containers of engines live below the guest's own cgroup, which must hold no process itself.
-    mkdir -p /sys/fs/cgroup/init && for process in \$(cat /sys/fs/cgroup/cgroup.procs); do echo \$process > /sys/fs/cgroup/init/cgroup.procs 2>/dev/null || true; done
-    sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+    $engines_in_guest
     $(printf '%q ' "$@")"
