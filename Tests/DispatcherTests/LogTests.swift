@@ -114,54 +114,63 @@ import Wire
         }
     }
 
+    /// The node n2, whose side of the protocol is played by hand. `publish` gets the first log that is asked for, and a first piece of it.
+    private func withSecondNode(
+        of manager: TestManager, publish: @escaping @Sendable (LogPublication<MemorySwarm>, PublishLogsMessage) async -> Void,
+        _ body: () async throws -> Void
+    ) async throws {
+        let (subscriptions, subscribe) = AsyncStream.makeStream(of: LogSubscription.self)
+        let session = Mutex<ID>("")
+        try await running([
+            { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n2")) { message in session.withLock { $0 = message.sessionID } } }
+        ]) {
+            #expect(await eventually { session.withLock { !$0.isEmpty } })
+            var request = LogsRequest()
+            request.sessionID = session.withLock { $0 }
+            try await running([
+                { [request] in try? await manager.sessions.serveLogs(request, from: peer("n2")) { subscribe.yield($0) } },
+                { [request] in
+                    for await subscription in subscriptions where !subscription.isEnd {
+                        var message = PublishLogsMessage()
+                        message.sessionID = request.sessionID
+                        message.subscriptionID = subscription.id
+                        message.data = [7]
+                        return await publish(manager.sessions.publication(from: peer("n2")), message)
+                    }
+                },
+            ]) {
+                #expect(await eventually { manager.sessions.contents.withLock { $0.handles["n2"]?.logs.withLock { $0 != nil } ?? false } })
+                try await body()
+            }
+        }
+    }
+
     /// What comes from a node is taken as fast as it is read, and no faster; the transport's own windows do the rest.
     @Test func whoReadsSlowlyIsWaitedFor() async throws {
         try await withSwarm { _, _ in
             while true { try await ConcurrentTask.sleep(for: .seconds(60)) }
         } _: { manager, _, _ in
-            // The second node's side by hand.
-            let (subscriptions, subscribe) = AsyncStream.makeStream(of: LogSubscription.self)
             let (gate, open) = AsyncStream.makeStream(of: Void.self)
-            let session = Mutex<ID>("")
             let reader = Reader()
             let given = Mutex(0)
-            try await running([
-                { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n2")) { message in session.withLock { $0 = message.sessionID } } }
-            ]) {
-                #expect(await eventually { session.withLock { !$0.isEmpty } })
-                var request = LogsRequest()
-                request.sessionID = session.withLock { $0 }
+            try await withSecondNode(of: manager) { publication, message in
+                while (try? await publication.take(message)) != nil { given.withLock { $0 += 1 } }
+            } _: {
                 try await running([
-                    { [request] in try? await manager.sessions.serveLogs(request, from: peer("n2")) { subscribe.yield($0) } },
-                    { [request] in
-                        for await subscription in subscriptions where !subscription.isEnd {
-                            let publication = manager.sessions.publication(from: peer("n2"))
-                            var message = PublishLogsMessage()
-                            message.sessionID = request.sessionID
-                            message.subscriptionID = subscription.id
-                            message.data = [7]
-                            while (try? await publication.take(message)) != nil { given.withLock { $0 += 1 } }
-                            return
+                    {
+                        try? await manager.sessions.readLogs(subscription("t"), on: "n2") { piece in
+                            reader.add(piece)
+                            for await _ in gate { break }
                         }
-                    },
-                ]) {
-                    #expect(await eventually { manager.sessions.contents.withLock { $0.handles["n2"]?.logs.withLock { $0 != nil } ?? false } })
-                    try await running([
-                        {
-                            try? await manager.sessions.readLogs(subscription("t"), on: "n2") { piece in
-                                reader.add(piece)
-                                for await _ in gate { break }
-                            }
-                        }
-                    ]) {
-                        for round in 1...5 {
-                            #expect(await eventually { reader.count == round && given.withLock { $0 } == round + 1 })
-                            try await ConcurrentTask.sleep(for: .milliseconds(50))
-                            #expect(given.withLock { $0 } == round + 1, "one is being read, one waits")
-                            open.yield()
-                        }
-                        open.finish()
                     }
+                ]) {
+                    for round in 1...5 {
+                        #expect(await eventually { reader.count == round && given.withLock { $0 } == round + 1 })
+                        try await ConcurrentTask.sleep(for: .milliseconds(50))
+                        #expect(given.withLock { $0 } == round + 1, "one is being read, one waits")
+                        open.yield()
+                    }
+                    open.finish()
                 }
             }
         }
@@ -269,40 +278,20 @@ import Wire
             while true { try await ConcurrentTask.sleep(for: .seconds(60)) }
         } _: { manager, _, _ in
             for isComplete in [true, false] {
-                let (subscriptions, subscribe) = AsyncStream.makeStream(of: LogSubscription.self)
-                let session = Mutex<ID>("")
-                try await running([
-                    { try? await manager.sessions.serveSession(SessionRequest(), from: peer("n2")) { message in session.withLock { $0 = message.sessionID } } }
-                ]) {
-                    #expect(await eventually { session.withLock { !$0.isEmpty } })
-                    var request = LogsRequest()
-                    request.sessionID = session.withLock { $0 }
-                    try await running([
-                        { [request] in try? await manager.sessions.serveLogs(request, from: peer("n2")) { subscribe.yield($0) } },
-                        { [request] in
-                            for await subscription in subscriptions where !subscription.isEnd {
-                                let publication = manager.sessions.publication(from: peer("n2"))
-                                var message = PublishLogsMessage()
-                                message.sessionID = request.sessionID
-                                message.subscriptionID = subscription.id
-                                message.data = [7]
-                                message.isComplete = isComplete
-                                try? await publication.take(message)
-                                publication.end()
-                                return
-                            }
-                        },
-                    ]) {
-                        #expect(await eventually { manager.sessions.contents.withLock { $0.handles["n2"]?.logs.withLock { $0 != nil } ?? false } })
-                        let pieces = Mutex(0)
-                        let read: ApusError.Code?
-                        do {
-                            try await manager.sessions.readLogs(subscription("t"), on: "n2") { _ in pieces.withLock { $0 += 1 } }
-                            read = nil
-                        } catch { read = ApusError(error).code }
-                        #expect(read == (isComplete ? nil : .unavailable))
-                        #expect(pieces.withLock { $0 } == 1)
-                    }
+                try await withSecondNode(of: manager) { publication, message in
+                    var message = message
+                    message.isComplete = isComplete
+                    try? await publication.take(message)
+                    publication.end()
+                } _: {
+                    let pieces = Mutex(0)
+                    let read: ApusError.Code?
+                    do {
+                        try await manager.sessions.readLogs(subscription("t"), on: "n2") { _ in pieces.withLock { $0 += 1 } }
+                        read = nil
+                    } catch { read = ApusError(error).code }
+                    #expect(read == (isComplete ? nil : .unavailable))
+                    #expect(pieces.withLock { $0 } == 1)
                 }
             }
         }
