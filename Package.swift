@@ -157,13 +157,13 @@ let package = Package(
             tests(
                 "SecurityTests",
                 [
-                    "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", grpc, logging,
+                    "Security", "CAInternal", "CAExternal", "OpenSSL", "Files", "Wire", "Store", "Raft", "Coding", "HTTPClient", "Fuzzing", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
             tests(
                 "TransportTests",
                 [
-                    "Transport", "CNGHTTP2", "Wire", "OpenSSL", grpc, logging,
+                    "Transport", "CNGHTTP2", "Wire", "OpenSSL", "Fuzzing", grpc, logging,
                     .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
                 ], exclude: ["Peers", "Corpus"]),
             tests("StoreTests", ["Store", "Raft", "Coding"]),
@@ -174,10 +174,10 @@ let package = Package(
             tests(
                 "DispatcherTests",
                 [
-                    "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", grpc, logging,
+                    "Dispatcher", "Orchestration", "Wire", "Coding", "SchedulerSpread", "Fuzzing", grpc, logging,
                     .product(name: "GRPCInProcessTransport", package: "grpc-swift-2"),
                 ]),
-            tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files"]),
+            tests("AgentTests", ["Agent", "Dispatcher", "Wire", "Names", "Events", "Files", "Fuzzing"]),
             tests(
                 "NetworkTests",
                 [

@@ -1,3 +1,4 @@
+import Fuzzing
 import PluginAPI
 import Testing
 
@@ -283,17 +284,7 @@ private struct Played {
 
     /// Whatever comes in whatever order, states only move forward, only one action is under way, and nothing serves that does not run.
     @Test(arguments: 0..<200) func anyOrder(_ seed: Int) {
-        struct Seeded: RandomNumberGenerator {
-            var state: UInt64
-            mutating func next() -> UInt64 {
-                state &+= 0x9E37_79B9_7F4A_7C15
-                var mixed = state
-                mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-                mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-                return mixed ^ (mixed >> 31)
-            }
-        }
-        var generator = Seeded(state: UInt64(seed))
+        var generator = SplitMix64(seed: UInt64(seed))
         var machine = TaskMachine(reported: .assigned, desired: .running, container: nil)
         var active: TaskMachine.Action?
         var last = TaskState.assigned

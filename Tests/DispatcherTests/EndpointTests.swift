@@ -1,4 +1,5 @@
 import Coding
+import Fuzzing
 import Orchestration
 import PluginAPI
 import Testing
@@ -224,7 +225,7 @@ import Wire
     /// Whatever happens, and whatever the leader misses, every node has what the state says.
     @Test(arguments: 1...10 as ClosedRange<UInt64>)
     func everyNodeHasWhatTheStateSays(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         var world = makeWorld()
         var number = 0
         for step in 0..<200 {
@@ -257,7 +258,7 @@ import Wire
         }
     }
 
-    private static func change(_ transaction: inout MemoryTransaction, _ number: inout Int, _ generator: inout SeededGenerator) {
+    private static func change(_ transaction: inout MemoryTransaction, _ number: inout Int, _ generator: inout SplitMix64) {
         let networks = transaction.state.networks.keys.map(\.text).sorted()
         let nodes = transaction.state.nodes.keys.map(\.text).sorted()
         let services = transaction.state.services.keys.map(\.text).sorted()
@@ -338,7 +339,7 @@ import Wire
     /// Bytes that were changed are read or refused, and a set that took them goes on with the next whole table.
     @Test(arguments: 1...20 as ClosedRange<UInt64>)
     func garbageIsRefused(seed: UInt64) throws {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         let world = makeWorld()
         var cursor = EndpointCursor(node: "n2")
         var messages = cursor.full(world.index).messages

@@ -1,4 +1,5 @@
 import Coding
+import Fuzzing
 import Glibc
 import PluginAPI
 import Testing
@@ -212,7 +213,7 @@ import Wire
     /// Random bytes, and messages with bytes that were changed, are read or refused, and nothing else.
     @Test(arguments: 1...20 as ClosedRange<UInt64>)
     func garbageIsRefused(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         var message = AssignmentsMessage()
         message.tasks = [assigned("a")]
         message.secrets = [Secret()]

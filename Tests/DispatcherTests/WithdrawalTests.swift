@@ -1,3 +1,4 @@
+import Fuzzing
 import PluginAPI
 import Testing
 
@@ -113,7 +114,7 @@ import Testing
     /// Whatever the order, a task is withdrawn exactly when nobody is left who was told that it serves and has not confirmed.
     @Test(arguments: 1...50 as ClosedRange<UInt64>)
     func nobodyIsForgottenAndNothingHangs(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         let books = Books()
         let nodes = (0..<5).map { ID("n\($0)") }
         var versions = Dictionary(uniqueKeysWithValues: nodes.map { ($0, UInt64(1)) })

@@ -1,3 +1,4 @@
+import Fuzzing
 import Orchestration
 import PluginAPI
 import SchedulerBinpack
@@ -8,7 +9,7 @@ import Testing
 @Suite struct ChaosTests {
     @Test(arguments: 1...16 as ClosedRange<UInt64>)
     func comesToOrder(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         var swarm = Simulation(nodes: (1...4).map { makeNode("n\($0)") }, seed: seed)
         swarm.stopTime = .milliseconds(700)
         var names = 0
@@ -39,7 +40,7 @@ import Testing
         #expect(swarm.planCount == plans, "seed \(seed): the swarm does not rest")
     }
 
-    private func step(_ swarm: inout Simulation, _ generator: inout SeededGenerator, _ names: inout Int) {
+    private func step(_ swarm: inout Simulation, _ generator: inout SplitMix64, _ names: inout Int) {
         let services = swarm.state.services.keys.sorted()
         let nodes = swarm.state.nodes.keys.sorted()
         let service = services.randomElement(using: &generator)
@@ -92,7 +93,7 @@ import Testing
         }
     }
 
-    private func seed(_ generator: inout SeededGenerator) -> UInt64 { UInt64.random(in: 0 ... .max, using: &generator) }
+    private func seed(_ generator: inout SplitMix64) -> UInt64 { UInt64.random(in: 0 ... .max, using: &generator) }
 
     /// What holds at every moment.
     private func check(_ swarm: Simulation, _ seed: UInt64) {

@@ -1,3 +1,4 @@
+import Fuzzing
 import PluginAPI
 import Testing
 
@@ -53,7 +54,7 @@ import Testing
     /// Random bytes and mutations of good constraints: never a crash, and what is accepted reads the same again.
     @Test(arguments: 1...4 as ClosedRange<UInt64>)
     func fuzz(seed: UInt64) throws {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         let samples = ["node.id==n1", "node.labels.disk!=ssd", "engine.labels.a==b", "node.ip==10.0.0.0/8", "node.platform.arch == amd64"].map {
             Array($0.utf8)
         }

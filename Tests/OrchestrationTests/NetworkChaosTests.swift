@@ -1,4 +1,5 @@
 import Allocation
+import Fuzzing
 import Orchestration
 import PluginAPI
 import SchedulerSpread
@@ -8,7 +9,7 @@ import Testing
 @Suite struct NetworkChaosTests {
     @Test(arguments: 1...24 as ClosedRange<UInt64>)
     func noAddressIsGivenTwiceOrLost(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         var swarm = Simulation(nodes: (1...3).map { makeNode("n\($0)") }, seed: seed)
         swarm.stopTime = .milliseconds(600)
         swarm.makeSwarm(pools: ["10.0.0.0/14"])
@@ -17,7 +18,7 @@ import Testing
             $0.ipv6 = true
             $0.attachable = true
         }
-        swarm.losses = SeededGenerator(seed: seed &+ 1000)
+        swarm.losses = SplitMix64(seed: seed &+ 1000)
         var count = 0
         for _ in 0..<150 {
             count += 1
@@ -53,7 +54,7 @@ import Testing
             networks: swarm.state.allNetworks, services: swarm.state.allServices, nodes: swarm.state.allNodes, tasks: swarm.state.allTasks)
     }
 
-    private func step(_ swarm: inout Simulation, _ generator: inout SeededGenerator, _ count: Int) {
+    private func step(_ swarm: inout Simulation, _ generator: inout SplitMix64, _ count: Int) {
         let service = swarm.state.services.keys.sorted().randomElement(using: &generator)
         let node = swarm.state.nodes.keys.sorted().randomElement(using: &generator)
         func joins() -> [NetworkAttachmentSpec] {

@@ -1,3 +1,4 @@
+import Fuzzing
 import PluginAPI
 import SchedulerBinpack
 import SchedulerSpread
@@ -157,7 +158,7 @@ import Testing
     /// The books after many random changes are those of a view that sees the end only.
     @Test(arguments: 1...5 as ClosedRange<UInt64>)
     func booksNeverDrift(seed: UInt64) {
-        var generator = SeededGenerator(seed: seed)
+        var generator = SplitMix64(seed: seed)
         var books = SchedulingView()
         var nodes: [ID: Node] = [:]
         var tasks: [ID: Task] = [:]

@@ -1,4 +1,5 @@
 import CAInternal
+import Fuzzing
 import OpenSSL
 import PluginAPI
 import Testing
@@ -8,7 +9,7 @@ import Foundation
 
 /// What strangers send, broken in ways that a seed repeats: refused with an error, and nothing else.
 @Suite struct FuzzTests {
-    private func mutate(_ bytes: [UInt8], _ generator: inout Seeded) -> [UInt8] {
+    private func mutate(_ bytes: [UInt8], _ generator: inout SplitMix64) -> [UInt8] {
         var bytes = bytes
         for _ in 0..<Int.random(in: 1...4, using: &generator) where !bytes.isEmpty {
             let place = Int.random(in: bytes.indices, using: &generator)
@@ -25,7 +26,7 @@ import Foundation
     }
 
     @Test(arguments: 1...8) func joinTokens(seed: UInt64) throws {
-        var generator = Seeded(state: seed)
+        var generator = SplitMix64(seed: seed)
         let token = try JoinToken.generate(rootDigest: String(repeating: "z", count: 50)).description
         for _ in 0..<2000 {
             let text = String(decoding: mutate(Array(token.utf8), &generator), as: UTF8.self)
@@ -35,7 +36,7 @@ import Foundation
     }
 
     @Test(arguments: 1...8) func certificateRequests(seed: UInt64) throws {
-        var generator = Seeded(state: seed)
+        var generator = SplitMix64(seed: seed)
         let key = try PrivateKey.generate()
         let pem = Array(try CertificateRequest(key: key, subject: DistinguishedName(commonName: "n")).pem().utf8)
         for _ in 0..<1000 {
@@ -46,7 +47,7 @@ import Foundation
     }
 
     @Test(arguments: 1...4) func certificateChains(seed: UInt64) async throws {
-        var generator = Seeded(state: seed)
+        var generator = SplitMix64(seed: seed)
         let authority = InternalAuthority(host: Host())
         let root = try await authority.createRoot(CreateRootRequest(clusterID: "c", now: Leader.start))
         let key = try PrivateKey.generate()

@@ -1,4 +1,5 @@
 import CNGHTTP2
+import Fuzzing
 import GRPCCore
 import Glibc
 import PluginAPI
@@ -7,22 +8,9 @@ import Testing
 
 @testable import Transport
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a failure is repeated by its seed.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ value >> 30) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ value >> 27) &* 0x94d0_49bb_1331_11eb
-        return value ^ value >> 31
-    }
-}
-
 /// Changes bytes the way that finds bugs in parsers.
 enum Mutation {
-    static func mutate(_ bytes: [UInt8], with others: [[UInt8]], _ random: inout SeededGenerator) -> [UInt8] {
+    static func mutate(_ bytes: [UInt8], with others: [[UInt8]], _ random: inout SplitMix64) -> [UInt8] {
         var bytes = bytes
         for _ in 0..<Int.random(in: 0...6, using: &random) where !bytes.isEmpty {
             let index = Int.random(in: 0..<bytes.count, using: &random)
@@ -117,7 +105,7 @@ private final class FuzzEvents: HTTP2Events {
     @Test func sessionsSurviveAnyFrames() throws {
         let corpus = try corpus()
         #expect(corpus.count >= 16)
-        var random = SeededGenerator(state: Self.seed)
+        var random = SplitMix64(seed: Self.seed)
         var endings: [String: Int] = [:]
         for run in 0..<Self.setting("APUS_FUZZ_RUNS", 6000) {
             guard let start = corpus.randomElement(using: &random) else { return }
@@ -159,7 +147,7 @@ private final class FuzzEvents: HTTP2Events {
 
     /// However a stream is cut, the same messages come out, or the same error.
     @Test func messagesDoNotDependOnTheCuts() throws {
-        var random = SeededGenerator(state: Self.seed)
+        var random = SplitMix64(seed: Self.seed)
         var errors = 0
         var messages = 0
         for run in 0..<Self.setting("APUS_FUZZ_RUNS", 6000) {
@@ -205,7 +193,7 @@ private final class FuzzEvents: HTTP2Events {
     /// The same bytes to a whole server, which serves others all the while.
     @Test func aServerSurvivesAnyBytes() async throws {
         let corpus = try corpus()
-        var random = SeededGenerator(state: Self.seed)
+        var random = SplitMix64(seed: Self.seed)
         let authority = try TestAuthority()
         for security in [NodeServerTransport.Security.plaintext, .tls(try authority.credentials("manager1"))] {
             try await Fixture.withServer(security) { server, port in

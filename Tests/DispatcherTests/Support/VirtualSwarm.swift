@@ -1,3 +1,4 @@
+import Fuzzing
 import Orchestration
 import PluginAPI
 import SchedulerSpread
@@ -41,7 +42,7 @@ struct VirtualSwarm {
     var machines: [ID: Machine] = [:]
     var now: ContinuousClock.Instant
     let start: ContinuousClock.Instant
-    var generator: SeededGenerator
+    var generator: SplitMix64
     /// No manager leads before that.
     var leaderFrom: ContinuousClock.Instant
     /// Since when a slot runs more than once.
@@ -53,7 +54,7 @@ struct VirtualSwarm {
         start = .now
         now = start
         leaderFrom = start
-        generator = SeededGenerator(seed: seed)
+        generator = SplitMix64(seed: seed)
         let objects = (1...nodes).map { makeNode("n\($0)") }
         swarm = Simulation(nodes: objects, seed: seed)
         table = SessionTable(now: start)

@@ -103,20 +103,6 @@ func makeUpdate(_ change: (inout UpdateConfig) -> Void) -> UpdateConfig {
     return update
 }
 
-/// A generator with a seed, so that a failure can be repeated (SplitMix64, Steele and others, 2014).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-        return mixed ^ (mixed >> 31)
-    }
-}
-
 /// What a service or a task says of a network that it joins.
 func makeJoin(_ target: String, aliases: [String] = []) -> NetworkAttachmentSpec {
     var join = NetworkAttachmentSpec()

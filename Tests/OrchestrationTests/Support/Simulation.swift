@@ -1,3 +1,4 @@
+import Fuzzing
 import Orchestration
 import PluginAPI
 import SchedulerSpread
@@ -19,7 +20,7 @@ struct Simulation {
     /// How long a stop takes.
     var stopTime: Duration = .zero
     /// One planned unit in four is lost on its way to the store, by this generator.
-    var losses: SeededGenerator?
+    var losses: SplitMix64?
     private var stopSince: [ID: Timestamp] = [:]
     private var runSince: [ID: Timestamp] = [:]
     /// Every task ever made, in order.
@@ -27,7 +28,7 @@ struct Simulation {
     var planCount = 0
 
     init(nodes: [Node] = [makeNode("n1")], scheduler: any Scheduler = SpreadScheduler(), seed: UInt64 = 1) {
-        let generator = Mutex(SeededGenerator(seed: seed))
+        let generator = Mutex(SplitMix64(seed: seed))
         reconciler = Reconciler(scheduler: scheduler) { generator.withLock { ID.random(using: &$0) } }
         for node in nodes { state.nodes[node.id] = node }
         reconciler.load(state)
@@ -168,7 +169,7 @@ struct Simulation {
 
     /// As if the manager had been killed: nothing but the state is left.
     mutating func restartManager(scheduler: any Scheduler = SpreadScheduler(), seed: UInt64 = 99) {
-        let generator = Mutex(SeededGenerator(seed: seed &+ version))
+        let generator = Mutex(SplitMix64(seed: seed &+ version))
         reconciler = Reconciler(scheduler: scheduler) { generator.withLock { ID.random(using: &$0) } }
         pending = []
         reconciler.load(state)
