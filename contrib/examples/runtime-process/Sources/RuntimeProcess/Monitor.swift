@@ -73,6 +73,12 @@ struct Monitor: Sendable {
         }
     }
 
+    /// Whether a container's conmon is there, which writes down its process's end.
+    func isWatching(_ id: ID) -> Bool {
+        guard let number = (File.text("\(layout.folder(id))/monitor")).flatMap({ Int32($0) }), ProcessIdentity(running: number) != nil else { return false }
+        return File.text("/proc/\(number)/cmdline")?.contains(id.text) ?? false
+    }
+
     /// What an engine that ended at the wrong moment has started and not noted.
     func unnoted(_ id: ID) -> ProcessIdentity? {
         guard let number = (File.text("\(layout.folder(id))/pid")).flatMap({ Int32($0) }), let stat = ProcessStat(of: number),

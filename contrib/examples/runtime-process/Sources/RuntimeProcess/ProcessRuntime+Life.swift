@@ -59,7 +59,6 @@ extension ProcessRuntime {
                 state.records[id]?.isStarting = false
                 state.records[id]?.state = now
                 state.records[id]?.process = process
-                state.records[id]?.absences = 0
                 return now
             }
             publish(.started, id, started)

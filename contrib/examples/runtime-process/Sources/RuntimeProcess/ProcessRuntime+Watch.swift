@@ -25,7 +25,7 @@ extension ProcessRuntime {
                     record.state.startedAt = lines.dropFirst().first.flatMap { Timestamp($0) } ?? File.time("\(folder)/pid") ?? .now
                     if noted == nil { try File.write("\(process.text)\n\(record.state.startedAt)", to: "\(folder)/process") }
                     // Gone with an earlier start of the machine, or together with its conmon.
-                    if !process.isRunning, File.text(layout.exit(id)) == nil { try File.write("255", to: layout.exit(id)) }
+                    if isLost(id, process) { try File.write("255", to: layout.exit(id)) }
                 }
                 let found = record
                 state.withLock { $0.records[id] = found }
@@ -68,18 +68,17 @@ extension ProcessRuntime {
             state.records.compactMap { id, record in record.state.phase == .running ? record.process.map { (id, $0) } : nil }
         }
         for (id, process) in running {
-            if File.text(layout.exit(id)) == nil, looksForLost, !process.isRunning {
-                let absences = state.withLock { state -> Int in
-                    state.records[id]?.absences += 1
-                    return state.records[id]?.absences ?? 0
-                }
-                if absences >= 2 { try? File.write("255", to: layout.exit(id)) }
-            }
+            if looksForLost, isLost(id, process) { try? File.write("255", to: layout.exit(id)) }
             guard let code = (File.text(layout.exit(id))).flatMap({ Int64($0.prefix { $0 != "\n" }) }) else { continue }
             // What it has left behind ends with it, as in a container.
             process.killSession()
             end(id, code: code, at: File.time(layout.exit(id)) ?? .now)
         }
+    }
+
+    /// Whether a process is gone, and nobody is left who would write down how it ended. conmon does so before it ends itself: hence the order.
+    private func isLost(_ id: ID, _ process: ProcessIdentity) -> Bool {
+        !process.isRunning && !monitor.isWatching(id) && File.text(layout.exit(id)) == nil
     }
 
     private func end(_ id: ID, code: Int64, at time: Timestamp) {

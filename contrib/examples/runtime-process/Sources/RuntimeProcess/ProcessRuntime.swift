@@ -13,8 +13,6 @@ public final class ProcessRuntime: Runtime {
         var state = ContainerState()
         var process: ProcessIdentity?
         var isStarting = false
-        /// How often in a row its process was gone, and conmon had not said how it ended.
-        var absences = 0
         var waiters: [AsyncStream<ContainerState>.Continuation] = []
     }
 

@@ -184,6 +184,26 @@ extension ProcessRuntime {
         }
     }
 
+    /// The process has ended, and its conmon had no time yet to say how; it says so to the next engine.
+    @Test func anEndThatIsNotWrittenYetIsWaitedFor() async throws {
+        try await withRuntime { first, host in
+            let box = configuration("while [ ! -e \"$0\" ]; do sleep 0.01; done; exit 6") { $0.arguments.append(host.stateDirectory + "/end") }
+            let state = try await first.begin(box)
+            let monitor = try #require(Int32(File.text("\(first.layout.folder(box.id))/monitor") ?? ""))
+            await first.shutDown()
+            kill(monitor, SIGSTOP)
+            defer { kill(monitor, SIGCONT) }
+            try File.write("", to: host.stateDirectory + "/end")
+            while ProcessIdentity(running: Int32(state.processID)) != nil { try await _Concurrency.Task.sleep(for: .milliseconds(5)) }
+
+            let second = try ProcessRuntime(host: host)
+            #expect(try await second.container(box.id).state.phase == .running)
+            kill(monitor, SIGCONT)
+            #expect(try await second.wait(box.id).exitCode == 6)
+            await second.shutDown()
+        }
+    }
+
     /// conmon is gone with its process: nobody knows how it ended, but that it has.
     @Test func aLostEndIsAnEnd() async throws {
         try await withRuntime { runtime, _ in
