@@ -63,7 +63,7 @@ test-vm: packages
 	@for part in balancer networks encryption runtime; do \
 		echo "== Tests/VM/$$part.sh"; TEST_BINARY="$$(swift build $(SWIFT_FLAGS) --show-bin-path)/apusPackageTests.xctest" Tests/VM/$$part.sh || exit 1; done
 
-# One part alone: make bench PARTS=network. Parts: engines failures network commits manager transport.
+# One part alone: make bench PARTS=network. Parts: engines failures network vm commits manager transport.
 PARTS ?=
 bench: stage
 	contrib/bench/run.sh $(STAGE) $(PARTS)

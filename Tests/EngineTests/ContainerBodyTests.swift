@@ -70,7 +70,6 @@ import Testing
         refuses(.invalidArgument, "\"x\"") { try host(#""Dns":["x"]"#) }
         refuses(.invalidArgument, "ShmSize") { try host(#""ShmSize":-1"#) }
         refuses(.invalidArgument, "published twice") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"80"}],"81/tcp":[{"HostPort":"80"}]}"#) }
-        refuses(.unimplemented, "SCTP") { try host(#""PortBindings":{"80/sctp":[{"HostPort":"80"}]}"#) }
         refuses(.unimplemented, "8000-8010") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"8000-8010"}]}"#) }
         refuses(.invalidArgument, "8000-") { try host(#""PortBindings":{"80/tcp":[{"HostPort":"8000-"}]}"#) }
         refuses(.invalidArgument, "+80") { try host(#""PortBindings":{"+80/tcp":[]}"#) }

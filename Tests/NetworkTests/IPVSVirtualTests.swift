@@ -91,27 +91,20 @@ import Testing
             try await site.balancer.apply(site.virtualState(1..<3))
             var backends: [Int32] = []
             for number in 1...2 {
-                backends.append(try await NetworkNamespaces.run(in: site.containers[number]) { () throws(ApusError) in try Self.rawSCTP() })
+                backends.append(try await NetworkNamespaces.run(in: site.containers[number]) { () throws(ApusError) in try Association.rawSocket() })
             }
             defer { for backend in backends { close(backend) } }
             try await NetworkNamespaces.run(in: site.containers[0]) { () throws(ApusError) in
-                let client = try Self.rawSCTP()
+                let client = try Association.rawSocket()
                 defer { close(client) }
                 for port in UInt16(5001)...5004 {
-                    let packet = Self.initiation(from: port, to: 8080)
-                    guard SocketAddress(IPVSSite.virtual, 0).with({ sendto(client, packet, packet.count, 0, $0, $1) }) == packet.count else {
-                        throw ApusError(.failed, "sendto: errno \(errno)")
-                    }
+                    try Association.send(Association.initiation(from: port, to: 8080), by: client, to: IPVSSite.virtual)
                 }
             }
             for backend in backends {
                 for _ in 0..<2 {
-                    let header = try await DedicatedThread.run { () throws(ApusError) in
-                        var buffer = [UInt8](repeating: 0, count: 200)
-                        guard recv(backend, &buffer, buffer.count, 0) >= 32 else { throw ApusError(.timedOut, "no packet: errno \(errno)") }
-                        return buffer
-                    }
-                    #expect(Array(header[12..<16]) == [172, 30, 0, 2] && header[22] == 0x1f && header[23] == 0x90 && header[32] == 1)
+                    let packet = try await Association.receive(backend)
+                    #expect(packet.source == IPAddress(v4: 172, 30, 0, 2) && packet.targetPort == 8080 && packet.chunk == 1)
                 }
             }
         }
@@ -135,27 +128,6 @@ import Testing
             try await site.balancer.apply(BalancerState())
             #expect(try await site.table(in: passing).servers.isEmpty)
         }
-    }
-
-    private static func rawSCTP() throws(ApusError) -> Int32 {
-        let descriptor = socket(AF_INET, Int32(SOCK_RAW.rawValue | SOCK_CLOEXEC.rawValue), 132)
-        guard descriptor >= 0 else { throw ApusError(.failed, "socket: errno \(errno)") }
-        var time = timeval(tv_sec: 5, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
-        return descriptor
-    }
-
-    /// An INIT chunk alone in its packet.
-    private static func initiation(from source: UInt16, to destination: UInt16) -> [UInt8] {
-        var packet: [UInt8] = [UInt8(source >> 8), UInt8(source & 0xff), UInt8(destination >> 8), UInt8(destination & 0xff), 0, 0, 0, 0, 0, 0, 0, 0]
-        packet += [1, 0, 0, 20, 1, 2, 3, 4, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1]
-        var checksum = UInt32.max
-        for byte in packet {
-            checksum ^= UInt32(byte)
-            for _ in 0..<8 { checksum = checksum & 1 == 1 ? checksum >> 1 ^ 0x82f6_3b78 : checksum >> 1 }
-        }
-        withUnsafeBytes(of: (~checksum).littleEndian) { packet.replaceSubrange(8..<12, with: $0) }
-        return packet
     }
 
     /// Whether an echo request is answered within a second.

@@ -10,7 +10,7 @@ import PluginAPI
 /// Engines around a router, each a namespace with a balancer and a network for its tasks, and a client behind the router.
 ///
 /// Engine n is 198.51.100.n and 2001:db8:e::n, the client 192.0.2.9 and 2001:db8:c::9. All engines have the same network for tasks, 172.18.0.0/16.
-/// Task n has the address 10.0.1.n in the mesh, and serves on TCP and UDP 8080 by the name `tn`.
+/// Task n has the address 10.0.1.n in the mesh, and serves on TCP and UDP 8080 by the name `tn`, and on SCTP where the kernel has it.
 final class MeshSite: Sendable {
     static let client = "192.0.2.9"
     static let clientV6 = "2001:db8:c::9"
@@ -153,13 +153,14 @@ final class MeshSite: Sendable {
             macAddress: MACAddress(containerWith: address.address), isDefaultRoute: true)
         request.addressV6 = IPPrefix("fd00:18::\(number + 1)/64")
         _ = try await self[index].driver.attach(request)
-        let servers = [
+        var servers = [
             try Server("t\(number)", in: sandbox, "::", port: 8080), try Server("t\(number)", in: sandbox, "::", port: 8080, udp: true),
         ]
+        if Association.isInKernel { servers.append(try Server("t\(number)", in: sandbox, "::", port: 8080, sctp: true)) }
         return MeshTask(number: number, engine: index, sandbox: sandbox, servers: servers)
     }
 
-    /// What an engine balances: TCP 80 and UDP 53 to the tasks that serve. All that are there are in the mesh.
+    /// What an engine balances: TCP 80, UDP 53 and SCTP 36412 to the tasks that serve. All that are there are in the mesh.
     func state(
         of index: Int, serving: [MeshTask], present: [MeshTask]? = nil, subnets: [String] = [], families: Set<Bool> = [true, false]
     ) throws -> BalancerState {
@@ -182,7 +183,10 @@ final class MeshSite: Sendable {
         let addresses = serving.flatMap { task in task.engine == index ? [task.target, task.targetV6] : [task.mesh, task.meshV6] }.compactMap { $0 }
         let backends = addresses.filter { families.contains($0.isIPv4) }.map { Backend(address: $0, port: 8080) }
         return BalancerState(
-            ports: [BalancedPort(transport: .tcp, port: 80, backends: backends), BalancedPort(transport: .udp, port: 53, backends: backends)],
+            ports: [
+                BalancedPort(transport: .tcp, port: 80, backends: backends), BalancedPort(transport: .udp, port: 53, backends: backends),
+                BalancedPort(transport: .sctp, port: 36412, backends: backends),
+            ],
             subnets: ([engine.network.gateway, engine.network.gatewayV6] + subnets.map { IPPrefix($0) }).compactMap { $0 }, mesh: mesh)
     }
 

@@ -31,6 +31,36 @@ import Testing
         }
     }
 
+    /// Associations where the kernel has SCTP (`Tests/VM/balancer.sh -b tcg`); elsewhere their first two packets, which the same rules carry.
+    @Test func associationsOfSCTPKeepTheClient() async throws {
+        try await MeshSite.run { site in
+            let task = try await site.task(1, on: 2)
+            let balancers = try await site.balancers(serving: [task])
+            for (number, engine) in site.engines.enumerated() {
+                guard !Association.isInKernel else {
+                    for (address, client) in [(engine.address, MeshSite.client), (engine.addressV6, MeshSite.clientV6)] {
+                        let connection = try await Connection(from: site.client, to: address, port: 36412, sctp: true)
+                        #expect(try await connection.readLine() == "t1 \(client)", "by \(address)")
+                        #expect(try await connection.echo("again") == "again")
+                    }
+                    continue
+                }
+                let backend = try await NetworkNamespaces.run(in: task.sandbox) { () throws(ApusError) in try Association.rawSocket() }
+                defer { close(backend) }
+                let client = try await NetworkNamespaces.run(in: site.client) { () throws(ApusError) in try Association.rawSocket() }
+                defer { close(client) }
+                let (port, target, source) = (UInt16(5000 + number), try #require(IPAddress(engine.address)), try #require(IPAddress(MeshSite.client)))
+                try Association.send(Association.initiation(from: port, to: 36412), by: client, to: target)
+                let first = try await Association.receive(backend)
+                #expect(first.source == source && first.sourcePort == port && first.targetPort == 8080 && first.chunk == 1, "by \(target): \(first)")
+                try Association.send(Association.acknowledgement(from: 8080, to: first.sourcePort), by: backend, to: first.source)
+                let answer = try await Association.receive(client)
+                #expect(answer.source == target && answer.sourcePort == 36412 && answer.targetPort == port && answer.chunk == 2, "\(answer)")
+            }
+            await site.end(balancers, [task])
+        }
+    }
+
     @Test func oneClientPortThroughTwoEnginesAtOnceIsTwoConnections() async throws {
         try await MeshSite.run(engines: 3) { site in
             let task = try await site.task(1, on: 2)

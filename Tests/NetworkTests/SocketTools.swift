@@ -41,17 +41,18 @@ private func patience(_ descriptor: Int32, seconds: Int) {
     setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &time, socklen_t(MemoryLayout<timeval>.size))
 }
 
-/// A server inside a namespace. Over TCP it says `name client-address`, then repeats what it is told until the client ends.
+/// A server inside a namespace. Over TCP and SCTP it says `name client-address`, then repeats what it is told until the client ends.
 /// Over UDP it answers each datagram with `name client-address`.
 final class Server: Sendable {
     let descriptor: Int32
     private let stopPipe: (reading: Int32, writing: Int32)
     private let work: ConcurrentTask<Void, Never>
 
-    init(_ name: String, in namespace: String, _ address: String = "0.0.0.0", port: UInt16, udp: Bool = false) throws(ApusError) {
+    init(_ name: String, in namespace: String, _ address: String = "0.0.0.0", port: UInt16, udp: Bool = false, sctp: Bool = false) throws(ApusError) {
         guard let address = IPAddress(address) else { throw ApusError(.invalidArgument, address) }
         let descriptor = try NetworkNamespaces.runBlocking(in: namespace) { () throws(ApusError) in
-            let descriptor = socket(address.isIPv4 ? AF_INET : AF_INET6, Int32((udp ? SOCK_DGRAM : SOCK_STREAM).rawValue | SOCK_CLOEXEC.rawValue), 0)
+            let kind = Int32((udp ? SOCK_DGRAM : SOCK_STREAM).rawValue | SOCK_CLOEXEC.rawValue)
+            let descriptor = socket(address.isIPv4 ? AF_INET : AF_INET6, kind, sctp ? Association.transport : 0)
             guard SocketAddress(address, port).with({ bind(descriptor, $0, $1) }) == 0, udp || listen(descriptor, 100) == 0 else {
                 close(descriptor)
                 throw failed("bind \(address):\(port)")
@@ -115,18 +116,20 @@ final class Server: Sendable {
     }
 }
 
-/// A client's TCP connection out of a namespace.
+/// A client's TCP connection, or association of SCTP, out of a namespace.
 final class Connection: Sendable {
     let descriptor: Int32
 
     /// - Parameters:
     ///   - localPort: the client's, or 0 for any.
     ///   - seconds: how long to wait for an answer; long, because a busy machine must not fail a test.
-    init(from namespace: String, to address: String, port: UInt16, localPort: UInt16 = 0, seconds: Int = 15) async throws(ApusError) {
+    init(
+        from namespace: String, to address: String, port: UInt16, localPort: UInt16 = 0, seconds: Int = 15, sctp: Bool = false
+    ) async throws(ApusError) {
         guard let address = IPAddress(address) else { throw ApusError(.invalidArgument, address) }
         descriptor = try await NetworkNamespaces.run(in: namespace) { () throws(ApusError) in
             let target = SocketAddress(address, port)
-            let descriptor = socket(target.family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+            let descriptor = socket(target.family, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), sctp ? Association.transport : 0)
             patience(descriptor, seconds: seconds)
             if localPort > 0, let any = IPAddress(bytes: [UInt8](repeating: 0, count: address.bytes.count)) {
                 var isReusable: Int32 = 1

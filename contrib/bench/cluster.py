@@ -22,13 +22,47 @@ def say(text):
     print(f"# {text}", file=sys.stderr, flush=True)
 
 
+def make_switches(hub):
+    """The switch that joins the engines, and another one that is joined to nothing."""
+    for command in (("link", "add", "switch", "type", "bridge"), ("link", "set", "switch", "up"), ("addr", "add", f"{SWITCH}/24", "dev", "switch"),
+                    ("link", "add", "island", "type", "bridge"), ("link", "set", "island", "up")):
+        run("ip", "-n", hub.name, *command)
+
+
+def address_of(index):
+    """An engine's, by its number from 1."""
+    return f"10.97.0.{index}"
+
+
+def wire(hub, namespace, index):
+    """An engine's cable to the switch."""
+    own, cable = namespace.name, f"cable{index}"
+    run("ip", "link", "add", cable, "netns", hub.name, "type", "veth", "peer", "name", "eth0", "netns", own)
+    run("ip", "-n", hub.name, "link", "set", cable, "master", "switch", "up")
+    run("ip", "-n", own, "addr", "add", f"{address_of(index)}/24", "dev", "eth0")
+    run("ip", "-n", own, "link", "set", "eth0", "up")
+    run("ip", "-n", own, "route", "add", "default", "via", SWITCH)
+
+
+def join_swarm(engines, managers):
+    """One swarm of all, the first of them managers."""
+    first = engines[0]
+    first.api.call("POST", "/swarm/init", {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": first.address})
+    tokens = first.api.call("GET", "/swarm")["JoinTokens"]
+    for engine in engines[1:]:
+        token = tokens["Manager" if engine.index <= managers else "Worker"]
+        engine.api.call(
+            "POST", "/swarm/join",
+            {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": engine.address, "JoinToken": token, "RemoteAddrs": [f"{first.address}:2377"]})
+
+
 class Engine:
     """One engine on its cable."""
 
     def __init__(self, cluster, index, disk=None):
         """`disk` is the size in MiB of a filesystem of the engine's own; without one it has its data where all others have theirs."""
         self.index, self.cluster = index, cluster
-        self.address = f"10.97.0.{index}"
+        self.address = address_of(index)
         self.directory = f"{cluster.directory}/{index}"
         self.disk = f"{self.directory}/disk" if disk else None
         self.data = f"{self.disk or self.directory}/data"
@@ -42,12 +76,7 @@ class Engine:
             run("mkfs.ext4", "-q", "-m", "0", f"{self.disk}.image")
             run("mount", "-o", "loop", f"{self.disk}.image", self.disk)
         self.namespace = NetworkNamespace(f"{cluster.prefix}-{index}")
-        hub, own, cable = cluster.hub.name, self.namespace.name, f"cable{index}"
-        run("ip", "link", "add", cable, "netns", hub, "type", "veth", "peer", "name", "eth0", "netns", own)
-        run("ip", "-n", hub, "link", "set", cable, "master", "switch", "up")
-        run("ip", "-n", own, "addr", "add", f"{self.address}/24", "dev", "eth0")
-        run("ip", "-n", own, "link", "set", "eth0", "up")
-        run("ip", "-n", own, "route", "add", "default", "via", SWITCH)
+        wire(cluster.hub, self.namespace, index)
 
     def launch(self):
         with open(f"{self.directory}/log", "ab") as log:
@@ -139,9 +168,7 @@ class Cluster:
             self.close()
 
     def prepare(self, managers, workers, images=("busybox",), disk=None):
-        for command in (("link", "add", "switch", "type", "bridge"), ("link", "set", "switch", "up"), ("addr", "add", f"{SWITCH}/24", "dev", "switch"),
-                        ("link", "add", "island", "type", "bridge"), ("link", "set", "island", "up")):
-            run("ip", "-n", self.hub.name, *command)
+        make_switches(self.hub)
         run(f"{IMAGES}/build-images.sh")
         run(*self.hub.command("env", f"APUS_REGISTRY_HOST={SWITCH}", f"{IMAGES}/registry.sh", "start", "5000", f"{self.directory}/registry"))
         for image in images:
@@ -150,14 +177,7 @@ class Cluster:
             engine = Engine(self, index, disk)
             self.engines.append(engine)
             engine.start()
-        first = self.engines[0]
-        first.api.call("POST", "/swarm/init", {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": first.address})
-        tokens = first.api.call("GET", "/swarm")["JoinTokens"]
-        for engine in self.engines[1:]:
-            token = tokens["Manager" if engine.index <= managers else "Worker"]
-            engine.api.call(
-                "POST", "/swarm/join",
-                {"ListenAddr": "0.0.0.0:2377", "AdvertiseAddr": engine.address, "JoinToken": token, "RemoteAddrs": [f"{first.address}:2377"]})
+        join_swarm(self.engines, managers)
         for image in images:
             for engine in self.engines:
                 engine.api.pull(f"{image}:latest")

@@ -2,7 +2,7 @@
 # Measures part after part; one that fails says so and keeps none of the others. run.sh STAGE [PART ...]
 set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-all="engines failures network commits manager transport"
+all="engines failures network vm commits manager transport"
 [ $# -ge 1 ] || { echo "usage: run.sh STAGE [PART ...], parts: $all" >&2; exit 2; }
 stage=$1
 shift
@@ -21,6 +21,7 @@ measure() {
     engines) "$here/../packages.sh" docker.io && python3 "$here/bench.py" --stage "$stage" ;;
     failures) "$here/../packages.sh" e2fsprogs && python3 "$here/failures/failures.py" --stage "$stage" ;;
     network) "$here/../packages.sh" wrk iperf3 && python3 "$here/network/network.py" --stage "$stage" ;;
+    vm) "$here/../packages.sh" docker.io wrk iperf3 && "$here/network/vm.sh" "$stage" ;;
     commits) "$here/../packages.sh" etcd-server && python3 "$here/commits/commits.py" --stage "$stage" ;;
     manager) python3 "$here/manager/manager.py" ;;
     transport) "$here/transport/run.sh" ;;

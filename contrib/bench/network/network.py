@@ -2,10 +2,11 @@
 """Measures the networks of a swarm: requests through every way to a service, throughput across the overlay, how soon a scale is known everywhere,
 and what a thousand services cost.
 
-    network.py --stage .build/stage [--rounds 15] [--seconds 1] [--services 1000] [--json FILE]
+    network.py --stage .build/stage [--engine apus|docker] [--balancer ipvs] [--parts requests throughput scale services]
+               [--rounds 15] [--seconds 1] [--services 1000] [--json FILE]
 
 Three engines, each in a network namespace of its own on a cable to one switch. Needs root, wrk and iperf3. Ways that are compared take turns, so that a
-noisy machine is noisy for all of them.
+noisy machine is noisy for all of them. The services are counted with the balancer nftables alone.
 """
 
 import argparse
@@ -22,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 
 from cluster import PATIENCE, Cluster, say
+from docker import DockerSwarm
 from machine import BenchError, end_by_interrupt, load_average, run, wait_until
 
 PORT = 8080
@@ -45,10 +47,12 @@ class Places:
             if task["DesiredState"] != "running" or task["Status"]["State"] != "running":
                 continue
             engine = self.nodes[task["NodeID"]]
-            container = task["Status"]["ContainerStatus"]["ContainerID"]
-            networks = engine.api.call("GET", f"/containers/{container}/json")["NetworkSettings"]["Networks"]
-            path = f"{engine.directory}/exec/netns/{container}"
-            found.append((engine, path, networks.get("bench", {}).get("IPAddress", ""), networks.get("apus_gwbridge", {}).get("IPAddress", "")))
+            container = engine.api.call("GET", f"/containers/{task['Status']['ContainerStatus']['ContainerID']}/json")
+            path = f"/proc/{container['State']['Pid']}/ns/net"
+            overlay = container["NetworkSettings"]["Networks"].get("bench", {}).get("IPAddress", "")
+            # The one with which it leaves the engine; an address of documentation (RFC 5737) is nowhere else.
+            way = re.search(r"src ([\d.]+)", run(*inside(path, "ip", "-4", "route", "get", "192.0.2.1"), check=False))
+            found.append((engine, path, overlay, way.group(1) if way else ""))
         return found
 
 
@@ -148,16 +152,20 @@ def measure_throughput(cluster, places, rounds, seconds):
     return pairs
 
 
-def backends(engine):
-    """How many backends the engine's balancer has for the port."""
-    output = run(*engine.namespace.command("nft", "list", "chain", "inet", "apus-balancer", f"tcp-{PORT}"), check=False)
-    return len(re.findall(r"\d+ : [\d.]+ \. 80", output)) or len(re.findall(r"dnat ip to [\d.]+:80", output))
+def answering(engine, count):
+    """The tasks that answer as many connections to an engine's published port, by name: in turn, so all of them when there are not more."""
+    names = set()
+    output = run(*engine.namespace.command("bash", "-c", f"for ((n = 0; n < {count}; n++)); do curl -s -m 5 http://{engine.address}:{PORT}/; echo; done"))
+    for line in output.splitlines():
+        names.update(re.findall(r"\b[0-9a-f]{12}\b", line))
+    return names
 
 
 def measure_scale(cluster, rounds):
-    """From `service scale` to the last balancer of three that has all backends; containers start in between."""
+    """From `service scale` until all tasks answer by way of each of three engines; containers start in between."""
     times, after = [], []
-    for number in range(rounds):
+    # The first time does not count: the images' files are read then.
+    for number in range(rounds + 1):
         for replicas in (6, 2):
             current = cluster.engines[0].api.call("GET", "/services/web")
             specification = current["Spec"]
@@ -169,15 +177,15 @@ def measure_scale(cluster, rounds):
             while True:
                 if running is None and cluster.engines[0].api.running("web") == replicas:
                     running = time.monotonic()
-                if all(backends(engine) == replicas for engine in cluster.engines):
+                if running is not None and all(len(answering(engine, replicas + 1)) == replicas for engine in cluster.engines):
                     break
                 if time.monotonic() - began > PATIENCE:
-                    raise BenchError(f"the balancers have {[backends(engine) for engine in cluster.engines]} backends, not {replicas}")
+                    raise BenchError(f"{[len(answering(engine, 20)) for engine in cluster.engines]} tasks answer, not {replicas}")
                 time.sleep(0.01)
             if number > 0 and replicas == 6:
                 times.append(time.monotonic() - began)
-                after.append(time.monotonic() - (running or time.monotonic()))
-        say(f"scaled {number + 1} times")
+                after.append(time.monotonic() - running)
+        say(f"scaled {number + 1} times: {[round(seconds, 2) for seconds in times]}")
     return times, after
 
 
@@ -231,7 +239,7 @@ def print_throughput(pairs):
 
 def print_scale(results):
     scaled, known = results
-    print(f"service scale 2 to 6, until the last of three balancers has all six: {statistics.median(scaled):.2f} s, "
+    print(f"service scale 2 to 6, until all six answer by way of each of three engines: {statistics.median(scaled):.2f} s, "
           f"{statistics.median(known) * 1000:.0f} ms of it after the last task ran")
 
 
@@ -248,17 +256,23 @@ def print_services(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True)
+    parser.add_argument("--engine", choices=("apus", "docker"), default="apus", help="whose swarm; docker is Debian's dockerd")
+    parser.add_argument("--balancer", help="the balancer to enable on all engines")
+    parser.add_argument("--parts", nargs="+", default=["requests", "throughput", "scale", "services"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=int, default=1, help="of each measurement")
     parser.add_argument("--services", type=int, default=1000)
     parser.add_argument("--json", help="also write the figures into this file")
     options = parser.parse_args()
     end_by_interrupt()
-    print(f"load before: {load_average():.1f} on {os.cpu_count()} processors")
+    named = f"{options.engine}{' with ' + options.balancer if options.balancer else ''}"
+    print(f"{named}; load before: {load_average():.1f} on {os.cpu_count()} processors")
     figures, problems = {}, []
     try:
-        with Cluster(options.stage) as cluster:
+        with DockerSwarm() if options.engine == "docker" else Cluster(options.stage) as cluster:
             cluster.prepare(managers=1, workers=2, images=("busybox", "nginx"))
+            for engine in cluster.engines if options.balancer else []:
+                engine.api.call("POST", f"/plugins/balancer/{options.balancer}/enable")
             create = cluster.engines[0].api.call
             create("POST", "/networks/create", {"Name": "bench", "Driver": "overlay"})
             create("POST", "/networks/create", {"Name": "wide", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "10.200.0.0/16"}]}})
@@ -270,6 +284,8 @@ def main():
                 ("scale", lambda: measure_scale(cluster, options.rounds), print_scale),
                 ("services", lambda: measure_services(cluster, places, options.services), print_services),
             ):
+                if name not in options.parts:
+                    continue
                 try:
                     figures[name] = measure()
                     show(figures[name])

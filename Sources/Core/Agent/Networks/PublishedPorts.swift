@@ -46,13 +46,12 @@ struct PublishedPorts: Sendable {
             throw ApusError(.invalidArgument, "invalid container port \(port.containerPort): a port is 1 to 65535")
         }
         guard port.hostPort <= 65535 else { throw ApusError(.invalidArgument, "invalid host port \(port.hostPort): a port is 1 to 65535") }
-        guard port.transport != .sctp else { throw ApusError(.unimplemented, "publishing SCTP ports is not supported yet; tcp and udp are") }
         guard port.hostAddress.isEmpty || IPAddress(port.hostAddress) != nil else {
             throw ApusError(.invalidArgument, "invalid host address \"\(port.hostAddress)\": write an IP address of this host")
         }
     }
 
-    /// Throws for ports of one container that cannot be published, or not together: `invalidArgument`, `unimplemented`.
+    /// Throws `invalidArgument` for ports of one container that cannot be published, or not together.
     static func check(_ ports: [ContainerPort]) throws(ApusError) {
         struct Place: Hashable {
             var transport: TransportProtocol

@@ -105,7 +105,6 @@ public enum ServiceValidation {
             guard port.publishedPort <= 65535 else {
                 throw ApusError(.invalidArgument, "EndpointSpec: the published port \(port.publishedPort) is not from 1 to 65535")
             }
-            guard port.transport != .sctp else { throw ApusError(.unimplemented, "publishing SCTP ports is not supported yet; tcp and udp are") }
             if endpoint.mode == .dnsRoundRobin, port.publishMode == .ingress {
                 throw ApusError(.invalidArgument, "EndpointSpec: port published with ingress mode can't be used with dnsrr mode")
             }
