@@ -28,6 +28,10 @@ struct DockerContainerTests {
         #expect(try await engine.runDocker(["logs", "web-one"]).errorText.contains("nginx/"))
         let row = try await engine.docker("ps", "--format", "{{.Names}} {{.Image}} {{.Ports}} {{.Status}}", "--filter", "label=kind=test")
         #expect(row.hasPrefix("web-one nginx 0.0.0.0:9001->80/tcp Up ") && row.hasSuffix("(healthy)"))
+        let usage = try await engine.get("/system/df")
+        let counted = usage["Containers"]?.array?.first { $0["Id"]?.string == id }
+        let place = try await engine.docker("volume", "inspect", "--format", "{{.Mountpoint}}", "one-data")
+        #expect(counted?["Mounts"]?.array?.first?["Source"]?.string == place && place.hasPrefix("/"))
 
         let process = try await engine.docker("inspect", "--format", "{{.State.Pid}}", "web-one")
         try await engine.docker("restart", "--time", "1", "web-one")

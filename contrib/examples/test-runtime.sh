@@ -36,6 +36,7 @@ apus plugin install "$library"
 expect 1 runtime/process available
 apus plugin enable runtime/process
 expect 1 runtime/process enabled
+apus info --format json | grep '"process"' >/dev/null || fail "info does not list the runtime"
 until_so "the tasks of web do not run" running web 2
 until_so "the published port does not answer" answers
 until_so "there is no log" logged web 'GET / HTTP'

@@ -80,7 +80,12 @@ struct SystemRoutes: Sendable {
         let runtimeInformation = try await runtime.information()
         let system = SystemName.current
         let description = configuration.describeNode(plugins: nil)
-        let networkPlugins = await plugins.list().filter { $0.identity?.role == .network && $0.isEnabled }.compactMap(\.identity?.name)
+        let enabled = await plugins.list().filter(\.isEnabled).compactMap(\.identity)
+        let networkPlugins = enabled.filter { $0.role == .network }.map(\.name)
+        // `docker run --runtime` takes one of these.
+        var runtimes = JSONObject()
+        for name in enabled.filter({ $0.role == .runtime }).map(\.name).sorted() { runtimes[name] = ["path": .string(name)] }
+        runtimes["oci"] = ["path": .string(runtimeInformation.ociRuntime)]
         let substitution = plugins.registry.substitution(for: .balancer)
         let warnings = runtimeInformation.warnings + plugins.agreed.warnings + (substitution.map { [$0.warning] } ?? [])
         func count(_ phase: ContainerPhase) -> JSONValue { .integer(Int64(details.count { $0.state.phase == phase })) }
@@ -100,7 +105,7 @@ struct SystemRoutes: Sendable {
             "NCPU": .integer(description.resources.nanoCPUs / 1_000_000_000), "MemTotal": .integer(description.resources.memoryBytes),
             "GenericResources": .null, "DockerRootDir": .string(configuration.dataRoot), "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
             "Name": .string(system.node), "Labels": JSONValue(configuration.labels), "ExperimentalBuild": false,
-            "ServerVersion": .string(EngineConfiguration.version), "Runtimes": ["oci": ["path": .string(runtimeInformation.ociRuntime)]],
+            "ServerVersion": .string(EngineConfiguration.version), "Runtimes": .object(runtimes),
             "DefaultRuntime": "oci", "Swarm": try swarmInformation(), "LiveRestoreEnabled": true, "Isolation": "", "InitBinary": "tini",
             "ContainerdCommit": ["ID": .string(runtimeInformation.monitor), "Expected": ""],
             "RuncCommit": ["ID": .string(runtimeInformation.ociRuntime), "Expected": ""],
@@ -167,7 +172,9 @@ struct SystemRoutes: Sendable {
                 "Labels": JSONValue(image.configuration.labels), "Containers": .integer(Int64(users)),
             ])
         }
-        let volumes: [JSONValue] = try await runtime.volumes().map { volume in
+        let known = try await runtime.volumes()
+        let paths = Dictionary(known.map { ($0.name, $0.mountpoint) }) { first, _ in first }
+        let volumes: [JSONValue] = known.map { volume in
             var json = JSONFields.encode(volume)
             let users = all.count { $0.configuration.mounts.contains { $0.kind == .volume && $0.source == volume.name } }
             json["UsageData"] = ["Size": .integer(usage.volumes[volume.name] ?? 0), "RefCount": .integer(Int64(users))]
@@ -175,7 +182,8 @@ struct SystemRoutes: Sendable {
         }
         return [
             "LayersSize": .integer(usage.layers), "Images": .array(images),
-            "Containers": .array(all.map { ContainerJSON.summary($0, now: now, sizes: usage.containers[$0.id] ?? 0) }), "Volumes": .array(volumes),
+            "Containers": .array(all.map { ContainerJSON.summary($0, now: now, sizes: usage.containers[$0.id] ?? 0, volumes: paths) }),
+            "Volumes": .array(volumes),
             "BuildCache": [], "BuilderSize": 0,
         ]
     }

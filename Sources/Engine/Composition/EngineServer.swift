@@ -1,5 +1,4 @@
 import Agent
-import CLinux
 import Coding
 import Events
 import Files
@@ -239,40 +238,6 @@ public struct EngineServer: Sendable {
             throw ApusError(.notFound, "--group \(configuration.group): there is no such group")
         }
         return nil
-    }
-}
-
-/// What only starting needs: code that runs once, and files that are read whole.
-///
-/// Without this an idle engine is 20 MB larger.
-enum StartUpMemory {
-    static func release() {
-        apus_trim_allocator()
-        apus_release_start_up_pages()
-    }
-
-    /// Releases again whenever the engine has worked and is idle now: joining a swarm, an election or a deployment need code that is not needed after.
-    /// Ends when it is cancelled.
-    static func releaseWhenIdle() async {
-        var released = processorTime
-        var last = released
-        while true {
-            do { try await ConcurrentTask.sleep(for: .seconds(20)) } catch { return }
-            let now = processorTime
-            // Less than two percent of a processor; and since the last time enough to be worth it.
-            if now - last < .milliseconds(400), now - released > .milliseconds(800) {
-                release()
-                released = processorTime
-            }
-            last = processorTime
-        }
-    }
-
-    /// Of all threads of the process.
-    private static var processorTime: Duration {
-        var time = timespec()
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
-        return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 }
 

@@ -36,7 +36,8 @@ let package = Package(
         module("Wire", in: "Sources/Core", ["Coding", grpc]),
         module("Transport", in: "Sources/Core", ["Wire", "OpenSSL", "COpenSSL", "CNGHTTP2", "Coding", grpc, logging] + nio),
         module("Allocation", in: "Sources/Core", ["Store", logging]),
-        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", logging]),
+        module("Processes", in: "Sources/Support", ["CLinux"]),
+        module("Orchestration", in: "Sources/Core", ["Store", "Allocation", "Coding", "Processes", logging]),
         module(
             "Dispatcher", in: "Sources/Core", path: "Dispatch",
             ["Store", "Orchestration", "Wire", "Coding", "Events", .product(name: "HashTreeCollections", package: "swift-collections"), grpc, logging]),
