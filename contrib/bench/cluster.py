@@ -44,6 +44,19 @@ def wire(hub, namespace, index):
     run("ip", "-n", own, "route", "add", "default", "via", SWITCH)
 
 
+def start_registry(hub, directory, images):
+    """A registry at the switch that has these images. `stop_registry` ends it."""
+    run(f"{IMAGES}/build-images.sh")
+    run(*hub.command("env", f"APUS_REGISTRY_HOST={SWITCH}", f"{IMAGES}/registry.sh", "start", "5000", f"{directory}/registry"))
+    for image in images:
+        run(*hub.command(sys.executable, f"{IMAGES}/push.py", f"{CACHE}/{image}.tar", f"http://{REGISTRY}", f"library/{image}:latest"))
+
+
+def stop_registry(directory):
+    if os.path.exists(f"{directory}/registry"):
+        run(f"{IMAGES}/registry.sh", "stop", f"{directory}/registry", check=False)
+
+
 def join_swarm(engines, managers):
     """One swarm of all, the first of them managers."""
     first = engines[0]
@@ -169,10 +182,7 @@ class Cluster:
 
     def prepare(self, managers, workers, images=("busybox",), disk=None):
         make_switches(self.hub)
-        run(f"{IMAGES}/build-images.sh")
-        run(*self.hub.command("env", f"APUS_REGISTRY_HOST={SWITCH}", f"{IMAGES}/registry.sh", "start", "5000", f"{self.directory}/registry"))
-        for image in images:
-            run(*self.hub.command(sys.executable, f"{IMAGES}/push.py", f"{CACHE}/{image}.tar", f"http://{REGISTRY}", f"library/{image}:latest"))
+        start_registry(self.hub, self.directory, images)
         for index in range(1, managers + workers + 1):
             engine = Engine(self, index, disk)
             self.engines.append(engine)
@@ -243,8 +253,7 @@ class Cluster:
     def close(self):
         for engine in self.engines:
             engine.close()
-        if os.path.exists(f"{self.directory}/registry"):
-            run(f"{IMAGES}/registry.sh", "stop", f"{self.directory}/registry", check=False)
+        stop_registry(self.directory)
         end_processes([process for process in Process.all().values() if any(f"{self.directory}/" in argument for argument in process.command)])
         for name in os.listdir("/run/netns"):
             # Also of an engine that was never finished.

@@ -4,9 +4,9 @@ import os
 import shutil
 import tempfile
 
-from cluster import CACHE, PATIENCE, address_of, join_swarm, make_switches, wire
+from cluster import PATIENCE, REGISTRY, address_of, join_swarm, make_switches, start_registry, stop_registry, wire
 from engines import Docker
-from machine import BenchError, NetworkNamespace, run, shielded, wait_until
+from machine import BenchError, NetworkNamespace, shielded, wait_until
 
 
 class DockerEngine(Docker):
@@ -22,11 +22,12 @@ class DockerEngine(Docker):
     def node_id(self):
         return self.api.call("GET", "/info")["Swarm"]["NodeID"]
 
-    def load(self, image):
-        run("docker", "--host", f"unix://{self.api.path}", "load", "--input", f"{CACHE}/{image}.tar")
+    @property
+    def mirror(self):
+        return f"http://{REGISTRY}"
 
     def end_registry(self):
-        """It has none."""
+        """It is not this engine's."""
 
 
 class DockerSwarm:
@@ -45,6 +46,7 @@ class DockerSwarm:
     def __exit__(self, *_):
         with shielded():
             problems = [problem for engine in reversed(self.engines) for problem in engine.close()]
+            stop_registry(self.directory)
             self.hub.remove()
             shutil.rmtree(self.directory, ignore_errors=True)
             if problems:
@@ -52,11 +54,12 @@ class DockerSwarm:
 
     def prepare(self, managers, workers, images):
         make_switches(self.hub)
+        start_registry(self.hub, self.directory, images)
         for index in range(1, managers + workers + 1):
             engine = DockerEngine(self, index)
             self.engines.append(engine)
             engine.start()
             for image in images:
-                engine.load(image)
+                engine.api.pull(f"{image}:latest")
         join_swarm(self.engines, managers)
         wait_until(lambda: len(self.engines[0].api.call("GET", "/nodes")) == len(self.engines), PATIENCE, "all nodes have joined")
