@@ -1,4 +1,4 @@
-# What test-network.sh and test-runtime.sh share: engines of their own, each in a network namespace of its own, all on one link. Sourced; the caller
+# What the tests of the examples share: engines of their own, each in a network namespace of its own, all on one link. Sourced; the caller
 # has set `stage` and `engines`, a list of numbers.
 [ "$(id -u)" = 0 ] || { echo "$0 must be root: it makes network namespaces" >&2; exit 1; }
 
@@ -11,6 +11,7 @@ work=$(mktemp -d /var/tmp/apus-examples-XXXXXX)
 export APUS_HOST=unix://$root/1/apus.sock
 unset APUS_PLUGIN_API
 declare -A process=()
+images=$(cd "$(dirname "${BASH_SOURCE[0]}")/../images" && pwd)
 
 address() { echo "192.0.2.$1"; }
 inside() { local engine=$1; shift; nsenter --net="/run/netns/$mark-$engine" "$@"; }
@@ -95,6 +96,13 @@ stop() {
     return $killed
 }
 
+# A registry beside an engine, on port 5000 of its loopback, with the image busybox. It ends with everything else.
+start_registry() {
+    "$images/build-images.sh"
+    inside "$1" "$images/registry.sh" start 5000 "$root/registry"
+    inside "$1" python3 "$images/push.py" "${APUS_IMAGE_CACHE:-/var/cache/apus-images}/busybox.tar" http://127.0.0.1:5000 library/busybox:latest
+}
+
 # As when the machine's memory is full.
 murder() {
     kill -9 "${process[$1]}"
@@ -113,6 +121,7 @@ finish() {
             --plugin-dir "$root/$engine/plugins" >>"$root/$engine/log" 2>&1 ||
             { echo "FAILED: apusd clean:" >&2; tail -3 "$root/$engine/log" >&2; status=1; }
     done
+    [ ! -d "$root/registry" ] || "$images/registry.sh" stop "$root/registry"
     for namespace in $engines hub; do
         [ ! -e "/run/netns/$mark-$namespace" ] || ip netns del "$mark-$namespace"
     done
