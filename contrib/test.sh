@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 stage=$1
 shift
-export APUS_STAGE=$stage
+export APUS_STAGE=$stage STAGE=$stage
 failed=()
 skipped=()
 part() {
@@ -50,6 +50,7 @@ done <<END
 balancer balancer/ipvs
 encryption encrypted networks
 runtime unified cgroups with crun
+networks networks of whole engines with balancer/ipvs
 END
 if [ ${#failed[@]} -gt 0 ]; then
     printf '\nfailed: %s\n' "${failed[*]}"
