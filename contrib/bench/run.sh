@@ -21,7 +21,7 @@ measure() {
     engines) "$here/../packages.sh" docker.io && python3 "$here/bench.py" --stage "$stage" ;;
     failures) "$here/../packages.sh" e2fsprogs && python3 "$here/failures/failures.py" --stage "$stage" ;;
     network) "$here/../packages.sh" wrk iperf3 && python3 "$here/network/network.py" --stage "$stage" ;;
-    vm) "$here/../packages.sh" docker.io wrk iperf3 && "$here/network/vm.sh" "$stage" ;;
+    vm) "$here/../packages.sh" docker.io wrk iperf3 ipvsadm && "$here/network/vm.sh" "$stage" ;;
     commits) "$here/../packages.sh" etcd-server && python3 "$here/commits/commits.py" --stage "$stage" ;;
     manager) python3 "$here/manager/manager.py" ;;
     transport) "$here/transport/run.sh" ;;

@@ -6,7 +6,7 @@ and what a thousand services cost.
                [--rounds 15] [--seconds 1] [--services 1000] [--json FILE]
 
 Three engines, each in a network namespace of its own on a cable to one switch. Needs root, wrk and iperf3. Ways that are compared take turns, so that a
-noisy machine is noisy for all of them. The services are counted with the balancer nftables alone.
+noisy machine is noisy for all of them.
 """
 
 import argparse
@@ -190,10 +190,12 @@ def measure_scale(cluster, rounds):
 
 
 def rules(prefix):
-    """How many rules and how many elements of maps and sets a namespace has."""
+    """How many rules, how many elements of maps and sets, and how many virtual services of IPVS a namespace has."""
     objects = json.loads(run(*prefix, "nft", "-j", "list", "ruleset"))["nftables"]
     elements = sum(len(entry.get("elem", [])) for item in objects for kind, entry in item.items() if kind in ("map", "set"))
-    return sum("rule" in item for item in objects), elements
+    # Not /proc/net/ip_vs, which leaves some out when it is long.
+    balanced = run(*prefix, "ipvsadm", "-Ln", check=False)
+    return sum("rule" in item for item in objects), elements, len(re.findall(r"^(?:TCP|UDP|SCTP|FWM) ", balanced, re.MULTILINE))
 
 
 def measure_services(cluster, places, count):
@@ -247,7 +249,8 @@ def print_services(results):
     before, after = results["before"], results["after"]
     print(f"{results['count']} services with a virtual address and a published port each, made in {results['made']:.1f} s:")
     for name, where in (("engine", "on the engine"), ("container", "in a container")):
-        print(f"  {where}: rules {before[name][0]} -> {after[name][0]}, elements of maps {before[name][1]} -> {after[name][1]}")
+        print(f"  {where}: rules {before[name][0]} -> {after[name][0]}, elements of maps {before[name][1]} -> {after[name][1]}, "
+              f"services of IPVS {before[name][2]} -> {after[name][2]}")
     memory = " ".join(f"{first / 1e6:.1f} -> {last / 1e6:.1f} MB" + (" (manager)," if number == 0 else ",")
                       for number, (first, last) in enumerate(zip(before["memory"], after["memory"])))
     print(f"  memory of the engines (PSS): {memory.rstrip(',')}")
