@@ -45,16 +45,11 @@ def wire(hub, namespace, index):
 
 
 def start_registry(hub, directory, images):
-    """A registry at the switch that has these images. `stop_registry` ends it."""
+    """A registry at the switch that has these images."""
     run(f"{IMAGES}/build-images.sh")
     run(*hub.command("env", f"APUS_REGISTRY_HOST={SWITCH}", f"{IMAGES}/registry.sh", "start", "5000", f"{directory}/registry"))
     for image in images:
         run(*hub.command(sys.executable, f"{IMAGES}/push.py", f"{CACHE}/{image}.tar", f"http://{REGISTRY}", f"library/{image}:latest"))
-
-
-def stop_registry(directory):
-    if os.path.exists(f"{directory}/registry"):
-        run(f"{IMAGES}/registry.sh", "stop", f"{directory}/registry", check=False)
 
 
 def join_swarm(engines, managers):
@@ -253,7 +248,8 @@ class Cluster:
     def close(self):
         for engine in self.engines:
             engine.close()
-        stop_registry(self.directory)
+        if os.path.exists(f"{self.directory}/registry"):
+            run(f"{IMAGES}/registry.sh", "stop", f"{self.directory}/registry", check=False)
         end_processes([process for process in Process.all().values() if any(f"{self.directory}/" in argument for argument in process.command)])
         for name in os.listdir("/run/netns"):
             # Also of an engine that was never finished.

@@ -23,7 +23,7 @@ start 1
 start 2
 apus swarm init --advertise-addr "$(address 1)" >/dev/null
 apus_at 2 swarm join --token "$(apus swarm join-token -q worker)" --advertise-addr "$(address 2)" "$(address 1):2377" >/dev/null
-"$here/../images/build-images.sh"
+"$images/build-images.sh"
 # Of mywebapp only busybox is used; unlike the image busybox it has what glibc needs to look a name up.
 for engine in $engines; do apus_at "$engine" load --quiet --input "${APUS_IMAGE_CACHE:-/var/cache/apus-images}/mywebapp.tar"; done
 

@@ -47,7 +47,7 @@ step "a container of the node, with its exit code; beside it one of the usual ru
 code=0
 output=$(apus run --rm --runtime process --env A=1 --hostname box sh -c 'echo $A of $(hostname); exit 7') || code=$?
 [ "$code $output" = "7 1 of box" ] || fail "exit code $code, output \"$output\""
-"$here/../images/build-images.sh"
+"$images/build-images.sh"
 apus load --quiet --input "${APUS_IMAGE_CACHE:-/var/cache/apus-images}/busybox.tar"
 apus run --detach --name usual busybox:latest sleep 1000 >/dev/null
 apus run --detach --name plain --runtime process sleep 1000 >/dev/null

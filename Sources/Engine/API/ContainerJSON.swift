@@ -4,6 +4,9 @@ import PluginAPI
 
 /// Containers as the Engine API writes them.
 enum ContainerJSON {
+    /// Where on this machine volumes are, by name.
+    static func paths(of volumes: [Volume]) -> [String: String] { Dictionary(volumes.map { ($0.name, $0.mountpoint) }) { first, _ in first } }
+
     /// One row of `GET /containers/json`.
     /// - Parameter volumes: where on this machine volumes are, by name.
     static func summary(_ container: ContainerDetails, now: Timestamp, sizes: Int64?, volumes: [String: String] = [:]) -> JSONValue {

@@ -81,8 +81,7 @@ struct ContainerRoutes: Sendable {
     /// Where on this machine the volumes of some containers are, by name. A runtime that cannot say is no reason to show nothing.
     private func volumePaths(of containers: [ContainerDetails]) async -> [String: String] {
         guard containers.contains(where: { $0.configuration.mounts.contains { $0.kind == .volume } }) else { return [:] }
-        let volumes = (try? await runtime.volumes()) ?? []
-        return Dictionary(volumes.map { ($0.name, $0.mountpoint) }) { first, _ in first }
+        return ContainerJSON.paths(of: (try? await runtime.volumes()) ?? [])
     }
 
     private func list(_ request: APIRequest) async throws(ApusError) -> APIResponse {

@@ -173,7 +173,7 @@ struct SystemRoutes: Sendable {
             ])
         }
         let known = try await runtime.volumes()
-        let paths = Dictionary(known.map { ($0.name, $0.mountpoint) }) { first, _ in first }
+        let paths = ContainerJSON.paths(of: known)
         let volumes: [JSONValue] = known.map { volume in
             var json = JSONFields.encode(volume)
             let users = all.count { $0.configuration.mounts.contains { $0.kind == .volume && $0.source == volume.name } }

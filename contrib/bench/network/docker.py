@@ -1,12 +1,10 @@
 """A swarm of Debian's dockerd, wired as the swarm of staged engines is."""
 
 import os
-import shutil
-import tempfile
 
-from cluster import PATIENCE, REGISTRY, address_of, join_swarm, make_switches, start_registry, stop_registry, wire
+from cluster import PATIENCE, REGISTRY, Cluster, address_of, join_swarm, make_switches, say, start_registry, wire
 from engines import Docker
-from machine import BenchError, NetworkNamespace, shielded, wait_until
+from machine import NetworkNamespace, wait_until
 
 
 class DockerEngine(Docker):
@@ -29,28 +27,13 @@ class DockerEngine(Docker):
     def end_registry(self):
         """It is not this engine's."""
 
+    def close(self):
+        for problem in super().close():
+            say(problem)
 
-class DockerSwarm:
-    """As cluster.Cluster is used: in a `with` statement, at whose end everything is removed."""
 
-    def __init__(self):
-        self.directory = self.prefix = self.hub = None
-        self.engines = []
-
-    def __enter__(self):
-        self.directory = tempfile.mkdtemp(prefix="apus-bench-", dir="/run")
-        self.prefix = os.path.basename(self.directory)
-        self.hub = NetworkNamespace(f"{self.prefix}-hub")
-        return self
-
-    def __exit__(self, *_):
-        with shielded():
-            problems = [problem for engine in reversed(self.engines) for problem in engine.close()]
-            stop_registry(self.directory)
-            self.hub.remove()
-            shutil.rmtree(self.directory, ignore_errors=True)
-            if problems:
-                raise BenchError("; ".join(problems))
+class DockerSwarm(Cluster):
+    """The same switch and registry, and dockerd in the place of apusd."""
 
     def prepare(self, managers, workers, images):
         make_switches(self.hub)

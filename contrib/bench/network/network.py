@@ -272,7 +272,7 @@ def main():
     print(f"{named}; load before: {load_average():.1f} on {os.cpu_count()} processors")
     figures, problems = {}, []
     try:
-        with DockerSwarm() if options.engine == "docker" else Cluster(options.stage) as cluster:
+        with (DockerSwarm if options.engine == "docker" else Cluster)(options.stage) as cluster:
             cluster.prepare(managers=1, workers=2, images=("busybox", "nginx"))
             for engine in cluster.engines if options.balancer else []:
                 engine.api.call("POST", f"/plugins/balancer/{options.balancer}/enable")
